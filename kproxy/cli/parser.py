@@ -26,6 +26,8 @@ CLEANUP = "--cleanup"
 """kube-proxy's flag for what is a verb of kproxy."""
 VERBOSITY = "--v"
 """klog's flag. Only its number distinguishes it from kproxy's switch `-v`."""
+EXTRA_ARGUMENTS = re.compile(r"Got unexpected extra (arguments?) \((.*)\)")
+"""click's message about operands that a verb does not take."""
 
 
 class Call(NamedTuple):
@@ -56,14 +58,13 @@ def sentence(error: click.UsageError) -> str:
 
     match error:
         case click.NoSuchOption():
-            known = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
-            return f"Unknown flag {error.option_name}.{did_you_mean(error.option_name, known)}"
+            return f"Unknown flag {error.option_name}.{did_you_mean(error.option_name, _names(error))}"
         case click.exceptions.NoSuchCommand():
             return f"Unknown verb {error.command_name}.{did_you_mean(error.command_name, VERBS)}"
         case click.exceptions.NoArgsIsHelpError():
             return "Missing VERB."
         case click.MissingParameter(param=click.Option() as flag):
-            return f"Missing flag {' or '.join(flag.opts)}."
+            return f"Missing flag {flag.opts[0]} {flag.metavar}."
         case click.MissingParameter(param=click.Argument() as operand):
             return f"Missing {operand.metavar}."
         case click.BadParameter(param=click.Option() as flag):
@@ -76,8 +77,17 @@ def sentence(error: click.UsageError) -> str:
             return f"{error.option_name} does not take a value."
         case click.BadOptionUsage():
             return f"{error.option_name} needs a value."
+        case _ if extra := EXTRA_ARGUMENTS.fullmatch(error.message):
+            only_files = "-f" in _names(error) and "operands" not in _names(error)
+            hint = " For more than one path, repeat -f, or name their folder." if only_files else ""
+            return f"Unexpected {extra[1]}: {extra[2]}.{hint}"
         case _:
             return f"{error.format_message().rstrip('.')}."
+
+
+def _names(error: click.UsageError) -> list[str]:
+    """Return the names of the operands and flags of the command of an error."""
+    return [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
 
 
 def _help_option(verb: Verb | None) -> click.Option:

@@ -74,7 +74,10 @@ class HealthCheckPorts:
         for removed in self._servers.keys() - desired:
             self._servers.pop(removed).close()
         for host, port in sorted(desired - self._servers.keys()):
-            server = HttpServer(SocketAddress(host, port), self._handler(port), self._warn, self._clients)
+            origin = f"health check node port of Service {served[port][0]}"
+            server = HttpServer(
+                SocketAddress(host, port), origin, self._handler(port), self._warn, self._clients
+            )
             self._servers[host, port] = server
             server.open()
 

@@ -96,11 +96,17 @@ class HttpServer:
     """Listens on one address from `open` to `close`. Use it in the thread of the running event loop."""
 
     def __init__(
-        self, address: SocketAddress, handler: Handler, warn: Warn, clients: Clients | None = None
+        self,
+        address: SocketAddress,
+        origin: str,
+        handler: Handler,
+        warn: Warn,
+        clients: Clients | None = None,
     ) -> None:
-        """`clients` are those of all servers together."""
+        """`origin` is where the address comes from, for messages. `clients` are those of all servers."""
         self.address = address
         """The address. When it listens, port 0 is replaced by the real port."""
+        self._origin = origin
         self._handler = handler
         self._warn = warn
         self._task: asyncio.Task[None] | None = None
@@ -142,7 +148,8 @@ class HttpServer:
             reason = bound.strerror or str(bound)
             if reason != warned_of:
                 warned_of = reason
-                self._warn(f"cannot listen on {self.address}: {reason}; retrying every {RETRY_SECONDS:g} s")
+                where = f"{self.address} ({self._origin})"
+                self._warn(f"cannot listen on {where}: {reason}; retrying every {RETRY_SECONDS:g} s")
             await asyncio.sleep(RETRY_SECONDS)
             bound = self._bind()
         if warned_of:

@@ -70,11 +70,17 @@ class Servers(RoundObserver):
         self._checks = HealthChecks()
         self._long_names: dict[NamespacedName, dict[bytes, ServicePortName]] = {}
         handlers = (
-            (listen.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
-            (listen.metrics, self.metrics.handler(listen.configz)),
+            (
+                listen.healthz,
+                "--healthz-bind-address",
+                self._healthz(health_handler(self.health, self.metrics.answered)),
+            ),
+            (listen.metrics, "--metrics-bind-address", self.metrics.handler(listen.configz)),
         )
         self._page = page
-        self._servers = [HttpServer(at, handler, logger.warning, clients) for at, handler in handlers if at]
+        self._servers = [
+            HttpServer(at, flag, handler, logger.warning, clients) for at, flag, handler in handlers if at
+        ]
 
     def open(self) -> None:
         """Start the servers."""

@@ -273,7 +273,7 @@ async def _request(data: bytes, warnings: list[str]) -> None:
     def handler(request: Request) -> Response:
         return Response(200, (), request.path.encode())
 
-    server = HttpServer(SocketAddress("127.0.0.1", 0), handler, warnings.append)
+    server = HttpServer(SocketAddress("127.0.0.1", 0), "test", handler, warnings.append)
     server.open()
     try:
         for sent in (data, b"GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"):

@@ -40,8 +40,9 @@ DESCRIBED = [item for item in KINDS.items() if item[0] != "componentstatuses"]
     proxy                                               -           Unknown verb proxy.
     snyc                                                -           Unknown verb snyc. Did you mean sync?
     --verison                                           -           Unknown flag --verison. Did you mean --version?
-    sync                                                sync        Missing flag -f or --filename or --manifests.
-    sync -f x y                                         sync        Got unexpected extra argument (y).
+    sync                                                sync        Missing flag -f PATH.
+    sync -f x y                                         sync        Unexpected argument: y. For more than one path, repeat -f, or name their folder.
+    sync -f x y z                                       sync        Unexpected arguments: y z. For more than one path, repeat -f, or name their folder.
     sync -f x --node-nam n                              sync        Unknown flag --node-nam. Did you mean --node-name?
     sync -f x --node n                                  sync        Unknown flag --node. Did you mean --nodes?
     sync -f x -manifests y                              sync        Unknown flag -m.
@@ -60,7 +61,7 @@ DESCRIBED = [item for item in KINDS.items() if item[0] != "componentstatuses"]
     run --detect-local-mode Cluster                     run         ...'Cluster' is not one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix.
     run --healthz-bind-address here                     run         ...'here' is not ADDRESS:PORT, with an IPv6 address in brackets.
     env -f x                                            env         Missing POD.
-    env a b -f x                                        env         Got unexpected extra argument (b).
+    env a b -f x                                        env         Unexpected argument: b.
     env a -f x --format yaml                            env         --format: 'yaml' is not one of export, docker, json.
     get                                                 get         Missing KIND.
     get svc -o tall                                     get         --output: 'tall' is not one of wide, name, yaml, json, svg, dot, jsonpath=TEMPLATE, custom-columns=COLUMNS.

@@ -83,7 +83,7 @@ def served(test: Callable[[HttpServer], Awaitable[None]], handler: http_server.H
     warnings: list[str] = []
 
     async def main() -> None:
-        server = HttpServer(LOOPBACK, handler, warnings.append)
+        server = HttpServer(LOOPBACK, "test", handler, warnings.append)
         server.open()
         try:
             await test(server)
@@ -216,7 +216,7 @@ def test_a_port_in_use_causes_a_warning_and_is_tried_again(monkeypatch: pytest.M
             holder.bind(("127.0.0.1", 0))
             holder.listen()
             address = SocketAddress("127.0.0.1", holder.getsockname()[1])
-            server = HttpServer(address, echo, warnings.append)
+            server = HttpServer(address, "--its-flag", echo, warnings.append)
             server.open()
             await until(lambda: bool(warnings))
             await asyncio.sleep(0.2)
@@ -226,14 +226,14 @@ def test_a_port_in_use_causes_a_warning_and_is_tried_again(monkeypatch: pytest.M
 
     asyncio.run(main())
     first, second = warnings  # one for each reason, however often it is tried
-    assert "Address already in use; retrying every 0.05 s" in first
+    assert first.endswith(" (--its-flag): Address already in use; retrying every 0.05 s")
     assert second.startswith("now listening on 127.0.0.1:")
 
 
 @pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
 def test_a_wildcard_stands_for_both_families(wildcard: str) -> None:
     async def main() -> None:
-        server = HttpServer(SocketAddress(wildcard, 0), echo, pytest.fail)
+        server = HttpServer(SocketAddress(wildcard, 0), "test", echo, pytest.fail)
         server.open()
         for host in ("127.0.0.1", "::1"):
             assert "GET /path" in await ask(server, GET[:-2] + CLOSE, host=host)
@@ -244,14 +244,14 @@ def test_a_wildcard_stands_for_both_families(wildcard: str) -> None:
 
 def test_close_releases_the_port() -> None:
     async def main() -> None:
-        server = HttpServer(LOOPBACK, echo, pytest.fail)
+        server = HttpServer(LOOPBACK, "test", echo, pytest.fail)
         server.open()
         reader, writer = await asyncio.open_connection("127.0.0.1", server.address.port)
         await until(lambda: bool(server.connections))
         server.close()
         assert await reader.read() == b""
         writer.close()
-        again = HttpServer(server.address, echo, pytest.fail)
+        again = HttpServer(server.address, "test", echo, pytest.fail)
         again.open()
         again.close()  # before its task ran
         await asyncio.sleep(0.01)
@@ -333,7 +333,7 @@ def test_health_check_node_ports_are_added_changed_and_removed() -> None:
         ports.set({first: (WEB, 2), second: (SHOP, 0)}, HERE)
 
         async def check(port: int) -> tuple[int, dict[str, str], Any]:
-            server = HttpServer(SocketAddress("127.0.0.1", port), echo, pytest.fail)
+            server = HttpServer(SocketAddress("127.0.0.1", port), "test", echo, pytest.fail)
             return parsed(await ask(server, request("/")))
 
         status, headers, body = await check(first)
