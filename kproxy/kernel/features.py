@@ -17,7 +17,7 @@ from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family
 from kproxy.nft import rules
 from kproxy.nft.elements import Field
-from kproxy.nft.expressions import Connection, Hash, HeaderField, Meta, RandomNumber, SourceType, TupleField
+from kproxy.nft.expressions import AddressType, Connection, Hash, HeaderField, Meta, RandomNumber, TupleField
 from kproxy.nft.ruleset import Chain, Hook, SetDeclaration, Skeleton
 from kproxy.problems import HostError, KproxyError, TransactionError, UnsupportedFamily
 from kproxy.table.layout import TABLE
@@ -117,7 +117,7 @@ FEATURES = (
         "recognizing this node's own addresses",
         "nft_fib_ipv4",
         "NFT_FIB_IPV4",
-        _rule(rules.Match(SourceType(), "local")),
+        _rule(rules.Match(AddressType("saddr"), "local")),
     ),
     Feature(
         "`reject` in prerouting",

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -77,11 +77,13 @@ class TupleField(Struct, frozen=True):
         return f"ct {self.direction} {of_family}{self.name}"
 
 
-class SourceType(Struct, frozen=True):
-    """What kind of address the source is for this node: `fib saddr type`."""
+class AddressType(Struct, frozen=True):
+    """What kind of address the source or the destination is for this node: `fib saddr type`."""
+
+    name: Literal["saddr", "daddr"]
 
     def __str__(self) -> str:
-        return "fib saddr type"
+        return f"fib {self.name} type"
 
 
 class RandomNumber(Struct, frozen=True):

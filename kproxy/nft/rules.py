@@ -17,7 +17,7 @@ from kproxy.nft import expressions
 class Match(NamedTuple):
     """Compares a value, or tests one bit of a connection: `meta l4proto != icmp`, `ct status dnat`."""
 
-    expression: expressions.Meta | expressions.Connection | expressions.SourceType
+    expression: expressions.Meta | expressions.Connection | expressions.AddressType
     value: str
     """In nft's notation. The name of an interface may end with `*`."""
     equal: bool = True

@@ -44,6 +44,7 @@ FIELDS = {
 }
 """The field of the Service or the Gateway that requires a frontend of this kind."""
 
+CLUSTER_IP = FrontendKind.CLUSTER_IP
 Socket: TypeAlias = tuple[Address, Protocol, int]
 
 # --- what a Service claims ---
@@ -67,8 +68,13 @@ def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> Fron
     warnings: list[Problem] = []
     if service.internal_local or service.external_local:
         warnings += _dropping(service, frontends, slices, node)
-    if external := [frontend for frontend in frontends if frontend.kind in EXTERNAL]:
-        warnings += _taking(service, external, node)
+    own = node.addresses
+    if exposed := [
+        frontend
+        for frontend in frontends
+        if frontend.kind in EXTERNAL or (frontend.kind is CLUSTER_IP and frontend.address in own)
+    ]:
+        warnings += _taking(service, exposed, node)
     refused = tuple(_refused(service, node)) if node.denied else ()
     return FrontendClaim(service.origin, frontends, tuple(warnings), refused)
 
@@ -82,15 +88,15 @@ def _refused(service: Service, node: Node) -> Iterator[Problem]:
                 yield Problem(service.origin.source, owner_text(service.name), FIELDS[kind], message)
 
 
-def _taking(service: Service, external: Iterable[Frontend], node: Node) -> Iterator[Problem]:
-    """Yield a warning for each external address that something else has, and needs.
+def _taking(service: Service, exposed: Iterable[Frontend], node: Node) -> Iterator[Problem]:
+    """Yield a warning for each address of a Service that something else has, and needs.
 
-    `external` are the frontends with such addresses. A Gateway may have the addresses of this node, because
-    not all have a pool.
+    `exposed` are the frontends with external addresses, and ClusterIPs that are addresses of this node. A
+    Gateway may have the addresses of this node, because not all have a pool.
     """
     own = dict.fromkeys((*node.addresses, *node.node_port_addresses), "this node")
     others = {**({} if service.type == GATEWAY else own), **dict(node.relied_on)}
-    for kind, address in sorted({(frontend.kind, frontend.address) for frontend in external}):
+    for kind, address in sorted({(frontend.kind, frontend.address) for frontend in exposed}):
         if address in others and address not in service.pool_ips:
             yield taking(service.name, service.origin, kind, address, f"the address of {others[address]}")
 

@@ -205,13 +205,14 @@ class Simulator(NamedTuple):
         return packet.interface == prefix if whole else packet.interface.startswith(prefix)
 
     def _not_a_frontend(self, packet: Packet) -> PacketOutcome:
-        if packet.destination in self.elements[SetName.CLUSTER_IPS]:
+        others = packet.destination not in self.local
+        if others and packet.destination in self.elements[SetName.CLUSTER_IPS]:
             if packet.protocol is None:
                 return PacketOutcome(Fate.DROPPED, reason=Reason.CLUSTER_IP_PING)
             return PacketOutcome(Fate.REFUSED, reason=Reason.CLUSTER_IP_PORT)
         if packet.destination in self.elements[SetName.LOAD_BALANCER_IPS] and packet.protocol:
             return PacketOutcome(Fate.REFUSED, reason=Reason.LOAD_BALANCER_PORT)
-        if _within(packet.destination, self.options.service_cidrs):
+        if others and _within(packet.destination, self.options.service_cidrs):
             return PacketOutcome(Fate.DROPPED, reason=Reason.UNASSIGNED)
         return PacketOutcome(Fate.UNTOUCHED, reason=Reason.NOT_A_SERVICE)
 

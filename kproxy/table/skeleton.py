@@ -17,6 +17,7 @@ from kproxy.model import Address, Balance, Bridge, Family, Network, Protocol, fa
 from kproxy.nft.elements import Field, Value, Verdict
 from kproxy.nft.expressions import (
     INTERFACES,
+    AddressType,
     Concatenation,
     Connection,
     Expression,
@@ -25,7 +26,6 @@ from kproxy.nft.expressions import (
     Meta,
     NetworkByte,
     RandomNumber,
-    SourceType,
     TupleField,
 )
 from kproxy.nft.rules import (
@@ -285,7 +285,9 @@ DROP, RETURN = Conclusion("drop"), Conclusion("return")
 MASQUERADE = Masquerade()
 REFUSE = Conclusion(f"goto {ChainName.NO_ENDPOINTS}")
 REFUSE_PORT = Conclusion(f"goto {ChainName.UNKNOWN_PORT}")
-FROM_THIS_NODE = Match(SourceType(), "local")
+FROM_THIS_NODE = Match(AddressType("saddr"), "local")
+TO_OTHERS = Match(AddressType("daddr"), "local", equal=False)
+"""Not to this node's own addresses: a range that contains them must not cut off the node."""
 TRANSLATED = Match(Connection.STATUS, "dnat")
 _to_remember = (rule(TRANSLATED, Conclusion(f"goto {ChainName.REMEMBER}")),)
 
@@ -428,8 +430,8 @@ def _services(family: Family, options: Options) -> tuple[Rule, ...]:
     to_cluster_ip = Lookup((_daddr(family),), SetName.CLUSTER_IPS)
     rules = (
         rule(VerdictLookup(_frontend(family), SetName.SERVICES)),
-        rule(to_cluster_ip, is_ping, DROP, comment="ClusterIPs do not answer ping"),
-        rule(to_cluster_ip, REFUSE_PORT, comment="refuse ports that the Service does not have"),
+        rule(to_cluster_ip, TO_OTHERS, is_ping, DROP, comment="ClusterIPs do not answer ping"),
+        rule(to_cluster_ip, TO_OTHERS, REFUSE_PORT, comment="refuse ports that the Service does not have"),
         rule(
             Lookup((_daddr(family),), SetName.LOAD_BALANCER_IPS),
             is_ping._replace(equal=False),
@@ -442,7 +444,8 @@ def _services(family: Family, options: Options) -> tuple[Rule, ...]:
     if not options.cidrs(options.service_cidrs, family):
         return rules
     unassigned = Lookup((_daddr(family),), SetName.SERVICE_CIDRS)
-    return (*rules, rule(unassigned, DROP, comment="drop packets to ClusterIPs that no Service has"))
+    comment = "drop packets to ClusterIPs that no Service has"
+    return (*rules, rule(unassigned, TO_OTHERS, DROP, comment=comment))
 
 
 def _affinity_update(family: Family, protocol: Protocol, timeout: int) -> Rule:

@@ -22,8 +22,11 @@ BOOK: dict[str, dict[Family, str]] = {
     "alt": {4: "192.168.88.11", 6: "fd88::11"},
     "loopback": {4: "127.0.0.1", 6: "::1"},
     "free": {4: "10.96.200.1", 6: "fd00:96::c801"},
+    "first": {4: "10.96.10.10", 6: "fd00:96::10"},
 }
-"""`alt` is a second address of node n1. No Service has the address `free` of the service CIDR."""
+"""`alt` is a second address of node n1. No Service has the address `free` of the service CIDR. `first` is the
+ClusterIP of the first Service.
+"""
 
 
 def cluster_ip(index: int, family: Family) -> str:

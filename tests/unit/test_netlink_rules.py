@@ -38,7 +38,7 @@ OPTIONS = {
 }
 EXPRESSIONS = {
     "ip daddr . meta l4proto . th dport vmap @services": "payload meta payload lookup",
-    "ip daddr @cluster-ips meta l4proto icmp drop": "payload lookup meta cmp immediate",
+    "ip daddr @cluster-ips fib daddr type != local meta l4proto icmp drop": "payload lookup fib cmp meta cmp immediate",
     "ct status dnat goto remember": "ct bitwise cmp immediate",
     "dnat ip to ip daddr . tcp dport . numgen random mod 2 map @endpoints-tcp": "meta cmp payload payload numgen lookup nat",
     "dnat ip to ip saddr . ip daddr . tcp dport map @affinity-tcp": "meta cmp payload payload payload lookup nat",

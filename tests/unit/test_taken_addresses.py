@@ -70,6 +70,7 @@ def resolved(objects: list[dict[str, Any]], node: Node = NODE) -> Resolved:
         pytest.param([web("198.51.100.7")], [], id="an address of its own"),
         pytest.param([web("10.96.0.80")], [], id="its own ClusterIP"),
         pytest.param([web("192.0.2.1")], ["192.0.2.1 is the address of this node"], id="this node"),
+        pytest.param([service("web", clusterIP="192.0.2.1")], ["192.0.2.1 is the address of this node"], id="node's ClusterIP"),
         pytest.param([web("192.0.2.254")], ["192.0.2.254 is the address of this node's gateway"], id="the gateway"),
         pytest.param([web("2001:db8::53")], ["2001:db8::53 is the address of a DNS server of this node"], id="DNS"),
         pytest.param([balanced("192.0.2.254")], ["192.0.2.254 is the address of this node's gateway"], id="balancer"),

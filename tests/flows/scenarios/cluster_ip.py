@@ -75,6 +75,20 @@ SCENARIOS = [
         service_cidr="",
     ),
     Scenario(
+        "a ClusterIP and an unassigned one that are addresses of the node",
+        [service("web", "pod-1", "pod-2")],
+        """
+        pod-3    tcp  web:80  -> pod-1 pod-2
+        outside  tcp  web:80  -> pod-1 pod-2 masq
+        n1       tcp  web:22  -> untouched
+        outside  tcp  web:22  -> untouched
+        outside  ping web     -> untouched
+        n1       tcp  free:22 -> untouched
+        outside  tcp  free:22 -> untouched
+        """,
+        local=("first", "free"),
+    ),
+    Scenario(
         "ClusterIP, --masquerade-all",
         [service("web", "pod-1", "pod-2", ports=(HTTP, DNS))],
         """

@@ -34,6 +34,7 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_EXPR_DATA,
     NFTA_EXPR_NAME,
     NFTA_FIB_DREG,
+    NFTA_FIB_F_DADDR,
     NFTA_FIB_F_SADDR,
     NFTA_FIB_FLAGS,
     NFTA_FIB_RESULT,
@@ -61,6 +62,7 @@ from kproxy.nft import expressions as nft
 
 WORD = 4
 DIRECTIONS = {"original": IP_CT_DIR_ORIGINAL, "reply": IP_CT_DIR_REPLY}
+FIB_FLAGS = {"saddr": NFTA_FIB_F_SADDR, "daddr": NFTA_FIB_F_DADDR}
 ADDRESSES = {
     nft.HeaderField("ip", "saddr"): (12, 4),
     nft.HeaderField("ip", "daddr"): (16, 4),
@@ -121,7 +123,7 @@ def load_all(key: nft.Concatenation, first: int = 0) -> list[bytes]:
     return packed
 
 
-def load(read: nft.Field | nft.Connection | nft.SourceType | nft.RandomNumber, word: int) -> bytes:
+def load(read: nft.Field | nft.Connection | nft.AddressType | nft.RandomNumber, word: int) -> bytes:
     """Pack the expression that loads a value into the register at `word`."""
     to = register(word)
     match read:
@@ -137,9 +139,10 @@ def load(read: nft.Field | nft.Connection | nft.SourceType | nft.RandomNumber, w
             key = be32(NFTA_CT_KEY, TUPLE_KEYS[read.family, read.name])
             direction = attribute(NFTA_CT_DIRECTION, bytes([DIRECTIONS[read.direction]]))
             return expression("ct", be32(NFTA_CT_DREG, to), key, direction)
-        case nft.SourceType():
+        case nft.AddressType(name):
             result = be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE)
-            return expression("fib", be32(NFTA_FIB_DREG, to), result, be32(NFTA_FIB_FLAGS, NFTA_FIB_F_SADDR))
+            flags = be32(NFTA_FIB_FLAGS, FIB_FLAGS[name])
+            return expression("fib", be32(NFTA_FIB_DREG, to), result, flags)
         case nft.RandomNumber():
             numbers = be32(NFTA_NG_MODULUS, read.modulus), be32(NFTA_NG_OFFSET, read.offset)
             return expression("numgen", be32(NFTA_NG_DREG, to), be32(NFTA_NG_TYPE, NFT_NG_RANDOM), *numbers)

@@ -76,7 +76,7 @@ PROTOCOLS = {
     **{protocol.value: protocol.number for protocol in Protocol},
 }
 CONNECTION_BITS = {"dnat": IPS_DST_NAT, "new": IP_CT_NEW_BIT}
-SOURCE_TYPES = {"local": RTN_LOCAL}
+ADDRESS_TYPES = {"local": RTN_LOCAL}
 PORT_UNREACHABLE = {Family.IPV4: ICMP_PORT_UNREACH, Family.IPV6: ICMPV6_PORT_UNREACH}
 
 
@@ -142,7 +142,7 @@ def _value(match: nft.Match) -> bytes:
     if match.expression in INTERFACES:
         name = match.value.removesuffix("*").encode()
         return name if match.value.endswith("*") else name.ljust(IFNAMSIZ, b"\0")
-    return SOURCE_TYPES[match.value].to_bytes(WORD, sys.byteorder)
+    return ADDRESS_TYPES[match.value].to_bytes(WORD, sys.byteorder)
 
 
 def _data(kind: int, value: bytes) -> bytes:
