@@ -53,8 +53,8 @@ _RULE_ATTRIBUTES = {NFTA_RULE_EXPRESSIONS}
 _SET_ATTRIBUTES = {
     *(NFTA_SET_FLAGS, NFTA_SET_DESC, NFTA_SET_TIMEOUT),
     *(NFTA_SET_KEY_TYPE, NFTA_SET_KEY_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DATA_LEN),
-    *(NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS),
 }
+_COUNTER_ATTRIBUTES = {NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS}
 
 
 _TABLE_ATTRIBUTES = NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER
@@ -92,6 +92,18 @@ def has_table(netlink: Netlink, family: Family) -> bool:
     return read_table(netlink, family) is not None
 
 
+def lacks_counters(netlink: Netlink, family: Family, name: str) -> bool:
+    """Whether kproxy's table has a set with this name, and its elements get no counters."""
+    try:
+        wanted = string(NFTA_SET_TABLE, TABLE) + string(NFTA_SET_NAME, name)
+        found = dict(attributes(netlink.get(NFT_MSG_GETSET, family, wanted)))
+    except NetlinkError as error:
+        if is_missing(error):
+            return False
+        raise
+    return _COUNTER_ATTRIBUTES.isdisjoint(found)
+
+
 def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
     """Return the structure of kproxy's table in the kernel; None if the table does not exist."""
     family = skeleton.family
@@ -100,6 +112,7 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
         return None
     expected, other_types = {each.name: each for each in skeleton.sets}, set[str]()
     sets: dict[str, bytes] = {}
+    counters: dict[str, bytes] = {}
     for content in netlink.dump(NFT_MSG_GETSET, family, string(NFTA_SET_TABLE, TABLE)):
         fields = list(attributes(content))
         found = dict(fields)
@@ -107,6 +120,8 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
         if not int.from_bytes(found.get(NFTA_SET_FLAGS, b""), "big") & NFT_SET_ANONYMOUS:
             name = read_string(found[NFTA_SET_NAME])
             sets[name] = _select(fields, _SET_ATTRIBUTES)
+            if counter := _select(fields, _COUNTER_ATTRIBUTES):
+                counters[name] = counter
             if name in expected and not has_types(found, expected[name], family):
                 other_types.add(name)
     rules: dict[str, list[bytes]] = {}
@@ -126,4 +141,4 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
         for declaration in skeleton.sets
         if declaration.constant is not None and declaration.name in sets
     }
-    return Structure(table.flags, sets, chains, constants, frozenset(other_types))
+    return Structure(table.flags, sets, counters, chains, constants, frozenset(other_types))

@@ -32,6 +32,8 @@ class Structure(Struct, frozen=True):
 
     table: TableFlags
     sets: dict[str, bytes]
+    counters: dict[str, bytes]
+    """The counters that the elements of a set get, by set. Sets without them are left out."""
     chains: dict[str, ChainStructure]
     constants: dict[str, frozenset[bytes]]
     """The elements of the constant sets."""

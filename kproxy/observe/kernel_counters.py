@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from kproxy.kernel.netlink.core.elements import read_counter, read_element, split_counter
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing, listed_elements
+from kproxy.kernel.structure import lacks_counters
 from kproxy.model import Family, Protocol, ServicePortName
 from kproxy.nft.elements import Value, Verdict
 from kproxy.observe.core.counters import (
@@ -27,6 +28,7 @@ from kproxy.observe.core.counters import (
     EndpointName,
     Members,
     NoLocal,
+    Owners,
     forget_unused,
     owners_of,
 )
@@ -193,13 +195,23 @@ def read_tables(connections: Connections, known: KnownMaps) -> dict[Family, Read
             local = NoLocal(inside.without_local, outside.without_local)
             readings[family] = Reading(inside.frontends, local)
         for family in Family if connections.by_endpoint else ():
-            for protocol in Protocol:
-                name = endpoints_map(protocol)
-                counted, dump_complete = dump_map(netlink, family, name, read_counter, known[family, name])
-                connections.take_endpoints(family, protocol, counted, owners, dump_complete)
+            _take_endpoints(netlink, family, connections, owners, known)
     connections.retain(frozenset().union(*names), complete)
     forget_unused(_parsed, total)
     return readings
+
+
+def _take_endpoints(
+    netlink: Netlink, family: Family, connections: Connections, owners: Owners, known: KnownMaps
+) -> None:
+    """Add the counters of endpoints, if the table has them."""
+    names = {protocol: endpoints_map(protocol) for protocol in Protocol}
+    if any(lacks_counters(netlink, family, name) for name in names.values()):
+        connections.forget_endpoints(family)
+        return
+    for protocol, name in names.items():
+        counted, complete = dump_map(netlink, family, name, read_counter, known[family, name])
+        connections.take_endpoints(family, protocol, counted, owners, complete)
 
 
 def _named(dump: Dump, names: Mapping[bytes, ServicePortName]) -> Dump:

@@ -38,11 +38,11 @@ from kproxy.nft.render import render_changes
 from kproxy.nft.ruleset import SetDeclaration, Skeleton
 from kproxy.nft.structure import Structure, TableFlags
 from kproxy.nft.transaction import Transaction
-from kproxy.problems import TransactionError, UnsupportedFamily
+from kproxy.problems import KproxyError, TransactionError, UnsupportedFamily
 from kproxy.reconcile.ahead import ReadAhead, read_set
 from kproxy.reconcile.core.refusals import describe, may_be_race, refused_elements
-from kproxy.reconcile.core.repair import NEW_TABLE, Repair, compare
-from kproxy.reconcile.core.report import Report
+from kproxy.reconcile.core.repair import NEW_TABLE, Repair, compare, has_same_form, is_counting
+from kproxy.reconcile.core.report import Report, describe_counting
 from kproxy.reconcile.flows import StaleFlows
 from kproxy.table.compile import Delta, Desired
 from kproxy.table.flows import FlowRule, flow_rules, may_wait, new_frontends, put_back
@@ -55,6 +55,8 @@ from kproxy.table.layout import (
     PackedSocket,
     SetName,
     affinity_map,
+    count_endpoints,
+    counts_endpoints,
     endpoints_map,
     frontend_protocol,
     is_frontend,
@@ -141,7 +143,9 @@ class Dataplane:
         """A copy of the table's elements, without those that packets write."""
         self._flags = flags
         self._find_structure = expect
-        self._expected: dict[NumberedChains, Structure] = {}
+        self._expected: dict[tuple[NumberedChains, bool], Structure] = {}
+        self._counted = True
+        """Whether the table counts the connections of each endpoint."""
         self._chains: set[str] = set()
         """The chains of the table. A change that only leads to these does not need the skeleton."""
         self.pause_monitor: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -166,18 +170,19 @@ class Dataplane:
     @property
     def endpoints(self) -> int:
         """The number of slots with an endpoint."""
-        return sum(len(self.applied.get(endpoints_map(protocol), ())) for protocol in Protocol)
+        return count_endpoints(self.applied)
 
     # --- reading ---
 
     def _skeleton(self, chains: NumberedChains) -> Skeleton:
-        return skeleton(self.family, self.options, chains)
+        return skeleton(self.family, self.options, chains, self._counted)
 
     def _expect(self, chains: NumberedChains) -> Structure:
-        if chains not in self._expected:
+        key = chains, self._counted
+        if key not in self._expected:
             found = self._find_structure(self._skeleton(chains))
-            self._expected = {chains: replace(found, table=self._flags)}
-        return self._expected[chains]
+            self._expected = {key: replace(found, table=self._flags)}
+        return self._expected[key]
 
     def read(self) -> Structure | None:
         """Read the table into `applied`. Returns its structure; None if it does not exist.
@@ -308,11 +313,7 @@ class Dataplane:
         The sweep comes last: if kproxy is killed before it, the remaining slots show the next comparison
         which flows to end.
         """
-        newly_local = {
-            change.side.key
-            for change in todo.changes
-            if change.side.scope is EndpointScope.LOCAL and change.before is None
-        }
+        newly_local = _newly_local(todo)
         for protocol in Protocol if sticky and todo else ():
             stale = self._stale_affinity(protocol, newly_local)
             if stale:
@@ -321,8 +322,7 @@ class Dataplane:
             with self.removing(self.family, todo.switch) if _removes_verdicts(todo) else nullcontext():
                 self._commit(todo.switch, structure)
         except TransactionError:
-            todo.sweep.undo_on(self.applied)
-            todo.switch.undo_on(self.applied)
+            self._undo(todo)
             raise
         for protocol in Protocol if sticky else ():
             stale = self._stale_affinity(protocol, newly_local)
@@ -356,21 +356,31 @@ class Dataplane:
                 if not is_missing(error):  # a missing entry has timed out
                     raise
 
-    def _replace(self, rules: Skeleton, actual: Structure) -> None:
-        """Replace the table by a new one, in one transaction. It keeps its elements and affinity entries."""
+    def _replace(self, rules: Skeleton, actual: Structure, newly_local: set[FrontendKey]) -> None:
+        """Replace the table by a new one with the applied elements, in one transaction.
+
+        It keeps the elements that packets wrote, except affinity entries that are stale now.
+        """
         everything = Transaction()
         everything.add.update(self.applied)
         new_table = [table_removal(self.family, TABLE), *whole_table(rules, self._flags)]
-        entries = list(self._entries(rules, actual))
+        entries = list(self._entries(rules, actual, newly_local))
         self._commit(everything, [*new_table, *entries])
 
-    def _entries(self, rules: Skeleton, actual: Structure) -> Iterator[BatchMessage]:
-        """Return the messages that add the affinity entries again, with the timeouts that are left."""
+    def _entries(
+        self, rules: Skeleton, actual: Structure, newly_local: set[FrontendKey]
+    ) -> Iterator[BatchMessage]:
+        """Return the messages that add what packets wrote again, with the timeouts that are left."""
         expected = self._expect(numbered_chains(self.applied))
+        protocols: dict[str, Protocol] = {affinity_map(protocol): protocol for protocol in Protocol}
         for name in (declaration.name for declaration in rules.sets if declaration.timeout):
-            if actual.sets.get(name) == expected.sets[name]:
-                entries = map(bytes, self.netlink.elements(self.family, name))
-                yield from packed_messages(NFT_MSG_NEWSETELEM, self.family, name, map(list_element, entries))
+            if has_same_form(name, actual, expected):
+                protocol = protocols.get(name)
+                stale = frozenset(self._stale_affinity(protocol, newly_local) if protocol else ())
+                found = self.netlink.elements(self.family, name)
+                stay = (each for each in found if read_element(each)[0] not in stale)
+                packed = map(list_element, map(bytes, stay))
+                yield from packed_messages(NFT_MSG_NEWSETELEM, self.family, name, packed)
 
     def _prepare(self, rules: Skeleton, actual: Structure | None, repair: Repair) -> list[BatchMessage]:
         """Create what an existing table lacks. Return the other messages, which go with the elements."""
@@ -487,7 +497,7 @@ class Dataplane:
         damage = _damage(repair)
         flows = partial(flow_rules, self.applied, desired.specs, todo, protected)
         if actual and (repair.replace or repair.convert):
-            self._replace(rules, actual)
+            self._replace(rules, actual, _newly_local(todo))
             ended = self.flows.end(flows())
         else:
             try:
@@ -498,7 +508,8 @@ class Dataplane:
                     self._find_structure(rules)  # raises an error that names what this host lacks
                 raise
             self._remove_extra(repair)
-        report = Report(self.family, todo.changes, *_counts(todo), damage, *ended)
+        counting = self._counting(actual)
+        report = Report(self.family, todo.changes, *_counts(todo), damage, *ended, counting=counting)
         late, self._gap = self._gap | new_frontends(todo), set()
         return self._end_handshakes(report, put_back(self.applied) if damage else late)
 
@@ -509,18 +520,35 @@ class Dataplane:
         actual = self.read()
         todo = plan(self.applied, desired.specs, desired.elements, protected)
         self._apply(todo)
+        counted = actual is None or is_counting(actual)
+        self._counted = self._may_count(self.endpoints, counted)
         needed = numbered_chains(self.applied)
         repair = NEW_TABLE if actual is None else compare(actual, self._expect(needed))
         return todo, self._skeleton(needed), actual, repair
+
+    def _may_count(self, endpoints: int, counted: bool = True) -> bool:
+        return counts_endpoints(endpoints, self.options.max_endpoint_counters, counted)
+
+    def _counting(self, actual: Structure | None) -> str:
+        """Return for a report how the table counts connections, if it did so differently before."""
+        limit = self.options.max_endpoint_counters
+        if self._counted == (limit != 0 if actual is None else is_counting(actual)):
+            return ""
+        return describe_counting(self._counted, self.endpoints, limit)
 
     def _apply(self, todo: Plan) -> None:
         todo.switch.apply_to(self.applied)
         todo.sweep.apply_to(self.applied)
 
+    def _undo(self, todo: Plan) -> None:
+        todo.sweep.undo_on(self.applied)
+        todo.switch.undo_on(self.applied)
+
     def change(self, delta: Delta) -> Report:
         """Apply a change, after a successful `reconcile`. If TransactionError is raised, nothing changed.
 
-        A numbered chain that is no longer used stays until the next `reconcile`.
+        A numbered chain that is no longer used stays until the next `reconcile`. A table that does not count
+        connections by endpoint does not begin to count them before that.
         """
         if self._absent:
             return Report(self.family, (), 0, 0, ())
@@ -529,10 +557,31 @@ class Dataplane:
             change.before and is_sticky(self.applied[change.side.scope.verdicts].get(change.side.key))
             for change in todo.changes
         )
+        flows = partial(flow_rules, self.applied, delta.specs, todo)
+        if self._counted and not self._may_count(self.endpoints + _growth(todo)):
+            return self._stop_counting(todo, flows)
         self._create_chains(todo)
         self._apply(todo)
-        ended = self._execute(todo, sticky, partial(flow_rules, self.applied, delta.specs, todo))
+        ended = self._execute(todo, sticky, flows)
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
+
+    def _stop_counting(self, todo: Plan, flows: Callable[[], Mapping[PackedSocket, FlowRule]]) -> Report:
+        """Commit a plan by a new table, without counters of endpoints."""
+        self._counted = False
+        self._apply(todo)
+        rules = self._skeleton(numbered_chains(self.applied))
+        try:
+            actual = read_structure(self.netlink, rules)
+            if actual is None:
+                raise TransactionError(f"Another program deleted table {self.family} {TABLE}.", errno.ENOENT)
+            self._replace(rules, actual, _newly_local(todo))
+        except (KproxyError, OSError):
+            self._undo(todo)
+            self._counted = True
+            raise
+        self._chains = {chain.name for chain in rules.chains}
+        ended, counting = self.flows.end(flows()), self._counting(actual)
+        return Report(self.family, todo.changes, *_counts(todo), (), *ended, counting=counting)
 
     def end_found_flows(self) -> Report | None:
         """End the stale UDP flows that the last search found. Returns None if there is nothing to report."""
@@ -555,6 +604,20 @@ def _removes_verdicts(todo: Plan) -> bool:
     return any(todo.switch.remove.get(scope.verdicts) for scope in EndpointScope)
 
 
+def _growth(todo: Plan) -> int:
+    """Return by how many slots with an endpoint a plan changes a table."""
+    return sum(count_endpoints(each.add) - count_endpoints(each.remove) for each in (todo.switch, todo.sweep))
+
+
+def _newly_local(todo: Plan) -> set[FrontendKey]:
+    """Return the frontends whose externalTrafficPolicy becomes Local."""
+    return {
+        change.side.key
+        for change in todo.changes
+        if change.side.scope is EndpointScope.LOCAL and change.before is None
+    }
+
+
 def _damage(repair: Repair) -> tuple[str, ...]:
     """Return the names of what another program changed."""
     return ("as a whole",) if repair.replace else repair.damage
@@ -568,7 +631,10 @@ class Preview(Dataplane):
         if actual is None:
             self._find_structure(rules)  # raises an error if this host lacks something
         elements = tuple(render_changes(rules, todo.switch, todo.sweep))
-        return Report(self.family, todo.changes, *_counts(todo), _damage(repair), elements=elements)
+        counting = self._counting(actual)
+        return Report(
+            self.family, todo.changes, *_counts(todo), _damage(repair), elements=elements, counting=counting
+        )
 
 
 def _needs_comparison(declaration: SetDeclaration, keys: set[bytes]) -> bool:

@@ -127,7 +127,14 @@ def dataplane_options(settings: Settings, node: Node, service_cidrs: tuple[Netwo
         case LocalMode.INTERFACE_NAME_PREFIX:
             interface = _interface(settings, "pod_interface_name_prefix") + "*"
     services = settings.service_cidr or service_cidrs
-    return Options(cidrs, services, settings.masquerade_all, pod_interface=interface, bridges=node.bridges)
+    return Options(
+        cidrs,
+        services,
+        settings.masquerade_all,
+        pod_interface=interface,
+        bridges=node.bridges,
+        max_endpoint_counters=settings.max_endpoint_counters,
+    )
 
 
 def conntrack_sysctls(settings: Settings, cpus: int) -> dict[str, int]:

@@ -408,6 +408,17 @@ FLAGS = (
         "Masquerade all connections to ClusterIPs, including those from pods.",
     ),
     Flag(
+        "--max-endpoint-counters N",
+        "sync run compile diff",
+        Group.DATAPLANE,
+        "Count new connections by endpoint only in a table of at most this many endpoints. A counter takes "
+        "16 bytes of kernel memory for each CPU, and half of the time to program its endpoint. With `0`, no "
+        "table has such counters.",
+        text.count,
+        default="`100000`",
+        see="metrics.md#how-connections-are-counted",
+    ),
+    Flag(
         "--bridge-hairpin NAME[,NAME...]",
         "sync run",
         Group.DATAPLANE,

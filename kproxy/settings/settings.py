@@ -91,6 +91,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     pod_bridge_interface: str = ""
     pod_interface_name_prefix: str = ""
     masquerade_all: bool = False
+    max_endpoint_counters: int = 100_000
+    """0 for none."""
     bridge_hairpin: tuple[str, ...] = ()
     deny_external_addresses: tuple[Network, ...] = ()
     nodes: tuple[str, ...] = ()

@@ -90,6 +90,20 @@ def endpoints_map(protocol: Protocol) -> SetName:
     return _ENDPOINTS[protocol]
 
 
+def count_endpoints(elements: Mapping[str, Mapping[bytes, Value]]) -> int:
+    """Return the number of slots with an endpoint."""
+    return sum(len(elements.get(endpoints_map(protocol), ())) for protocol in Protocol)
+
+
+def counts_endpoints(endpoints: int, maximum: int | None, counted: bool = True) -> bool:
+    """Whether a table with this number of endpoints counts the connections of each. None: no maximum.
+
+    `counted`: whether it does so now. If not, it does so again with half of the maximum. To change it means
+    to replace the table, and this must not happen again and again where the number of endpoints varies.
+    """
+    return maximum is None or (maximum > 0 and endpoints <= (maximum if counted else maximum // 2))
+
+
 def affinity_map(protocol: Protocol) -> SetName:
     """Return the name of the map from clients to endpoints."""
     return _AFFINITY[protocol]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from kproxy.model import Family, Frontend
 from kproxy.nft.render import render_replacement
 from kproxy.table.compile import compile_frontends
-from kproxy.table.layout import SetName
+from kproxy.table.layout import SetName, count_endpoints, counts_endpoints
 from kproxy.table.plan import initial_elements
 from kproxy.table.skeleton import Options, numbered_chains, skeleton
 
@@ -25,7 +25,9 @@ def script(frontends: Sequence[Frontend], options: Options, nft_version: tuple[i
         if stateless and family is Family.IPV6:
             desired.elements[SetName.AFFINITY_RULES].clear()
         elements = initial_elements(*desired)
-        yield "\n" + render_replacement(skeleton(family, options, numbered_chains(elements)), elements)
+        counted = counts_endpoints(count_endpoints(elements), options.max_endpoint_counters)
+        rules = skeleton(family, options, numbered_chains(elements), counted)
+        yield "\n" + render_replacement(rules, elements)
 
 
 def _heading(nft_version: tuple[int, ...], stateless: bool) -> str:

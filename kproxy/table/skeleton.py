@@ -99,6 +99,8 @@ class Options(NamedTuple):
     """The addresses on which kproxy answers DNS queries. Their packets are not tracked."""
     bridges: tuple[Bridge, ...] = ()
     """The bridges of this host, to which pods may be connected."""
+    max_endpoint_counters: int | None = None
+    """The maximum number of endpoints of a table that counts their connections; None: no maximum."""
 
     def cidrs(self, networks: tuple[Network, ...], family: Family) -> tuple[Network, ...]:
         """Return the networks of one family, without overlaps."""
@@ -146,14 +148,17 @@ def _texts(members: Mapping[bytes, Value]) -> set[str]:
     return {value.text for value in members.values() if isinstance(value, Verdict)}
 
 
-def skeleton(family: Family, options: Options, needed: NumberedChains) -> Skeleton:
-    """Return the table of one family. Equal arguments give equal results."""
+def skeleton(family: Family, options: Options, needed: NumberedChains, counted: bool = True) -> Skeleton:
+    """Return the table of one family. `counted`: whether it counts the connections of each endpoint.
+
+    Equal arguments give equal results.
+    """
     stateless = options.stateless_ipv6_affinity and family is Family.IPV6
     chains = tuple(_chains(family, options, needed, stateless))
-    return Skeleton(family, TABLE, _sets(family, options), chains)
+    return Skeleton(family, TABLE, _sets(family, options, counted), chains)
 
 
-def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
+def _sets(family: Family, options: Options, counted: bool = True) -> tuple[SetDeclaration, ...]:
     address, frontend = (Field.ADDRESS,), (Field.ADDRESS, Field.PROTOCOL, Field.PORT)
 
     def verdicts(name: SetName, about: str, counter: bool = False) -> SetDeclaration:
@@ -163,7 +168,7 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
         constant = options.cidrs(members, family)
         return SetDeclaration(name, about, address, intervals=True, constant=constant)
 
-    def counted(name: SetName, about: str, size: int) -> SetDeclaration:
+    def refused(name: SetName, about: str, size: int) -> SetDeclaration:
         return SetDeclaration(name, about, frontend, counter=True, size=size, timeout=REFUSED_TIMEOUT)
 
     return (
@@ -209,14 +214,14 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
         verdicts(
             SetName.AFFINITY_RULES, "frontend with sessionAffinity -> chain that stores the client's endpoint"
         ),
-        *(_endpoints_map(family, protocol) for protocol in Protocol),
+        *(_endpoints_map(family, protocol, counted) for protocol in Protocol),
         *(_affinity_map(family, protocol) for protocol in Protocol),
-        counted(
+        refused(
             SetName.REFUSED_SOURCES,
             "frontends that refused clients outside loadBalancerSourceRanges; rules write these entries",
             AFFINITY_ENTRIES,
         ),
-        counted(
+        refused(
             SetName.REFUSED_PORTS,
             "connections to ports that the Service of the address does not have; rules write these entries",
             REFUSED_ENTRIES,
@@ -238,16 +243,17 @@ def _map_of_frontends(family: Family, protocol: Protocol) -> SetDeclaration:
     return SetDeclaration("", "", socket, socket, is_map=True, key_typeof=frontend, value_typeof=frontend)
 
 
-def _endpoints_map(family: Family, protocol: Protocol) -> SetDeclaration:
+def _endpoints_map(family: Family, protocol: Protocol, counted: bool) -> SetDeclaration:
     # Only `typeof` allows `numgen` in a concatenation; the number after `mod` does not limit the keys. There
     # is one map per protocol because with `th dport` in the value, nft refuses to add rules to the map later.
     base = _map_of_frontends(family, protocol)
+    counter = "; the counter counts new connections without an affinity entry" if counted else ""
     return base._replace(
         name=endpoints_map(protocol),
-        about="frontend . slot -> endpoint; the counter counts new connections without an affinity entry",
+        about=f"frontend . slot -> endpoint{counter}",
         key=(*base.key, Field.NUMBER),
         key_typeof=(*base.key_typeof, RandomNumber(2)),
-        counter=True,
+        counter=counted,
     )
 
 

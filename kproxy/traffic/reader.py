@@ -10,7 +10,7 @@ from itertools import islice
 from kproxy.kernel.conntrack import Translated, translated
 from kproxy.kernel.netlink.core.elements import read_counter, read_element
 from kproxy.kernel.netlink.socket import MESSAGES_PER_SEND, Netlink
-from kproxy.kernel.structure import has_table
+from kproxy.kernel.structure import has_table, lacks_counters
 from kproxy.limits import LIVE_CONNECTIONS
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
 from kproxy.nft.elements import Value
@@ -89,15 +89,20 @@ class Reader:
     def endpoints(self, service: NamespacedName) -> None:
         """Read the counters of the endpoints of one Service, as of the last reading of all counters."""
         new: Counter[str] = Counter()
+        uncounted: set[str] = set()
         with Netlink() as netlink:
             for family, side, count in self._sides(service):
                 name = endpoints_map(frontend_protocol(side.key))
-                keys = slots(side, count)
+                keys, lacking = slots(side, count), lacks_counters(netlink, family, name)
                 for start in range(0, len(keys), MESSAGES_PER_SEND):
                     part = keys[start : start + MESSAGES_PER_SEND]
-                    for _, endpoint, packets in map(read_counter, netlink.some_elements(family, name, part)):
-                        new[format_packed(PackedSocket(endpoint))] += packets
-        self.tally.take_endpoints(EndpointReading(time.monotonic(), service, new))
+                    for _, packed, packets in map(read_counter, netlink.some_elements(family, name, part)):
+                        endpoint = format_packed(PackedSocket(packed))
+                        new[endpoint] += packets
+                        if lacking:
+                            uncounted.add(endpoint)
+        reading = {endpoint: None if endpoint in uncounted else total for endpoint, total in new.items()}
+        self.tally.take_endpoints(EndpointReading(time.monotonic(), service, reading))
 
     def _sides(self, service: NamespacedName) -> Iterator[tuple[Family, FrontendSide, int]]:
         """Return the frontend sides of a Service, and the number of their slots."""

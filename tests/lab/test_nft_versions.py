@@ -36,6 +36,7 @@ OPTIONS = {
     ),
     "a name server": Options(name_servers=(parse_address("10.96.0.10"), parse_address("fd00:96::a"))),
     "a name server of one family": Options(name_servers=(parse_address("10.96.0.10"),)),
+    "no counters of endpoints": Options(max_endpoint_counters=0),
     "an interface": Options(pod_interface="cni0"),
     "a pattern of interfaces": Options(pod_interface="veth*", stateless_ipv6_affinity=True),
 }
@@ -80,8 +81,9 @@ def listed_after_text(text: str) -> str:
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_nft_lists_our_messages_as_its_own(family: Family, options: Options) -> None:
     """What it lists also loads again. Without the rule that updates maps, where nft cannot load it."""
+    counted = options.max_endpoint_counters != 0
     timeouts = frozenset() if aborts_on_ipv6_updates and family is Family.IPV6 else frozenset({10, 10800})
-    table = skeleton(family, options, NumberedChains(SLOT_CHAINS, timeouts))
+    table = skeleton(family, options, NumberedChains(SLOT_CHAINS, timeouts), counted)
     listing = in_fresh_namespace(lambda: listed_after_netlink(table))
     assert in_fresh_namespace(lambda: listed_after_text(render_table(table, {}))) == listing
     assert in_fresh_namespace(lambda: listed_after_text(listing)) == listing

@@ -99,6 +99,7 @@ class Draw:
             service_cidrs=(self.network(CLUSTER_IPS),) if self.chance(0.5) else (),
             masquerade_all=self.chance(0.2),
             pod_interface="" if pods else self.of(["", "pod*", "pod0", "out*"]),
+            max_endpoint_counters=self.of([None, 0, 12]),
         )
 
     def node(self) -> Node:

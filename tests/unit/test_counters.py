@@ -100,6 +100,23 @@ def test_elements_of_another_protocol_or_program_are_not_counted() -> None:
     assert connections.services == {WEB: 0, SHOP: 0}
 
 
+def test_totals_of_a_table_that_stops_counting_are_forgotten() -> None:
+    connections = Connections(by_endpoint=True)
+    other, reading = pack_socket(bytes(16), 8080), [(slot_key(A, 0), endpoint(1), 5)]
+    owners = {**OWNERS, (TCP, pack_socket(bytes(16), 80)): WEB}
+    v6 = [(slot_key(pack_socket(bytes(16), 80), 0), other, 4)]
+    connections.take_endpoints(Family.IPV4, TCP, reading, owners)
+    connections.take_endpoints(Family.IPV6, TCP, v6, owners)
+    changes = connections.changes
+    connections.forget_endpoints(Family.IPV4)
+    assert connections.endpoints == {EndpointName(WEB, other): 4}
+    assert connections.changes > changes
+    connections.forget_endpoints(Family.IPV4)
+    assert connections.changes == changes + 1
+    connections.take_endpoints(Family.IPV4, TCP, reading, owners)  # counted again, from 0
+    assert connections.endpoints[FIRST] == 5
+
+
 KEY = frontend_key(parse_address("10.96.0.1"), TCP, 80)
 NODE_PORT = frontend_key(parse_address("192.0.2.1"), TCP, 30080)
 

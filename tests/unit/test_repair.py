@@ -6,12 +6,13 @@ import pytest
 from msgspec.structs import replace
 
 from kproxy.nft.structure import ChainStructure, Structure, TableFlags
-from kproxy.reconcile.core.repair import NEW_TABLE, Repair, compare
+from kproxy.reconcile.core.repair import NEW_TABLE, Repair, compare, is_counting
 
 NO_REPAIR = replace(NEW_TABLE, create=False)
 EXPECTED = Structure(
     table=TableFlags.NONE,
-    sets={"services": b"a map", "cluster-ips": b"a set"},
+    sets={"services": b"a map", "endpoints-tcp": b"a map", "cluster-ips": b"a set"},
+    counters={"services": b"a counter", "endpoints-tcp": b"a counter"},
     chains={
         "services": ChainStructure(b"hook", (b"jump", b"accept")),
         "lb-3": ChainStructure(b"", (b"numgen",)),
@@ -45,6 +46,14 @@ ROWS: dict[str, tuple[Structure | None, Repair]] = {
     "a set is declared otherwise": (
         replace(EXPECTED, sets={**EXPECTED.sets, "services": b"another map"}),
         replace(NO_REPAIR, replace=True),
+    ),
+    "a set has no counters": (
+        replace(EXPECTED, counters={"endpoints-tcp": b"a counter"}),
+        replace(NO_REPAIR, replace=True, convert=True),
+    ),
+    "endpoints are not counted": (
+        replace(EXPECTED, counters={"services": b"a counter"}),
+        replace(NO_REPAIR, convert=True),
     ),
     "a set too many": (
         replace(EXPECTED, sets={**EXPECTED.sets, "theirs": b"a set"}),
@@ -89,3 +98,16 @@ ROWS: dict[str, tuple[Structure | None, Repair]] = {
 @pytest.mark.parametrize(("actual", "repair"), ROWS.values(), ids=ROWS.keys())
 def test_what_has_to_be_written(actual: Structure | None, repair: Repair) -> None:
     assert compare(actual, EXPECTED) == repair
+
+
+@pytest.mark.parametrize(
+    ("actual", "counting"),
+    [
+        (EXPECTED, True),
+        (replace(EXPECTED, counters={"services": b"a counter"}), False),
+        (without("endpoints-tcp"), True),
+    ],
+    ids=["counted", "not counted", "a map is missing"],
+)
+def test_whether_a_table_counts_endpoints(actual: Structure, counting: bool) -> None:
+    assert is_counting(actual) == counting

@@ -48,6 +48,22 @@ def test_endpoints_are_those_with_a_counter_and_those_with_a_connection() -> Non
     assert tally.endpoints(SHOP) == []
 
 
+def test_endpoints_that_are_not_counted() -> None:
+    tally = example()
+    tally.take_endpoints(EndpointReading(14.0, WEB, {"10.0.0.1:80": None, "[fd00::1]:80": 9}))
+    assert tally.endpoints(WEB) == [
+        Row("10.0.0.1:80", None, None, Live(3, 0)),
+        Row("10.0.0.2:80", None, None, Live(2, 1)),
+        Row("[fd00::1]:80", 4.5, 9, Live(0, 0)),
+    ]
+    text = connections_text(tally, WEB)
+    assert "10.0.0.1:80    -       -     3      0\n" in text
+    assert "to count connections by endpoint (--max-endpoint-counters)" in text
+    found = connections_json(tally, WEB)["endpoints"][0]
+    assert found == {"endpoint": "10.0.0.1:80", "newPerSecond": None, "new": None, "live": 3, "unanswered": 0}
+    assert "--max-endpoint-counters" not in connections_text(example(), WEB)
+
+
 def test_the_first_reading_has_no_rates() -> None:
     tally = Tally()
     tally.take(10.0, {HTTP: 100}, {(HTTP, NONE): 3})

@@ -10,7 +10,8 @@ the elements that it lacks are kept until the next complete reading. Otherwise t
 from zero.
 
 Refused connections are counted elsewhere (refused.py). By endpoint, connections of clients with an affinity
-entry are not counted, because another map serves them.
+entry are not counted, because another map serves them. A table with many endpoints does not count by
+endpoint at all.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from kproxy.table.layout import (
     frontend_protocol,
     frontend_socket,
     is_frontend,
+    pack_socket,
     slot_chain_of,
     slot_frontend,
 )
@@ -137,6 +139,11 @@ class _Increases:
             return self._compare(map_id, last, counted, complete)
         return [(e, _increase(e[2], before[2])) for e, before in changed]
 
+    def forget(self, map_id: Hashable) -> None:
+        """Forget the last reading of a map. What its elements count in the next one is an increase."""
+        self._last.pop(map_id, None)
+        self._missing.pop(map_id, None)
+
     def _compare(
         self, map_id: Hashable, last: Sequence[Counted], counted: Sequence[Counted], complete: bool
     ) -> list[tuple[Counted, int]]:
@@ -212,6 +219,16 @@ class Connections:
             if owner is not None and isinstance(value, bytes):
                 name = EndpointName(owner, PackedSocket(value))
                 self.endpoints[name] = self.endpoints.get(name, 0) + increase
+
+    def forget_endpoints(self, family: Family) -> None:
+        """Forget the totals of a family's endpoints, because its table does not count by endpoint."""
+        for protocol in Protocol:
+            self._increases.forget((family, protocol))
+        width = len(pack_socket(bytes(family.width), 0))
+        kept = {name: total for name, total in self.endpoints.items() if len(name.socket) != width}
+        if len(kept) != len(self.endpoints):
+            self.changes += 1
+        self.endpoints = kept
 
     def retain(self, present: frozenset[ServicePortName], complete: bool = True) -> None:
         """Forget the totals of all other service ports, if the reading is complete. New ones start at 0."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from kproxy.model import Protocol
 from kproxy.nft.structure import Structure, TableFlags
-from kproxy.table.layout import NUMBERED
+from kproxy.table.layout import NUMBERED, endpoints_map
+
+ENDPOINTS_MAPS = frozenset(map(endpoints_map, Protocol))
 
 
 class Repair(Struct, frozen=True):
@@ -21,13 +24,21 @@ class Repair(Struct, frozen=True):
     replace: bool
     """A declaration differs, so the whole table must be replaced."""
     convert: bool
-    """Whether the table has an owner differs. This also needs a new table, but nothing was damaged."""
+    """The table differs in whether it has an owner, or whether it counts connections of endpoints.
+
+    This also needs a new table, but nothing was damaged.
+    """
     damage: tuple[str, ...]
     """Names of objects that another program changed, without missing or extra numbered chains."""
 
 
 NEW_TABLE = Repair((), (), (), (), (), create=True, replace=False, convert=False, damage=())
 """There is no table."""
+
+
+def is_counting(structure: Structure) -> bool:
+    """Whether a table counts the connections of each endpoint. A missing map does not count."""
+    return ENDPOINTS_MAPS & structure.sets.keys() <= structure.counters.keys()
 
 
 def compare(actual: Structure | None, expected: Structure) -> Repair:
@@ -46,6 +57,8 @@ def compare(actual: Structure | None, expected: Structure) -> Repair:
     )
     damage = [n for n in (*sets, *contents, *chains, *extra_sets, *extra_chains) if n not in numbered]
     wrong = [n for n, declared in expected.sets.items() if actual.sets.get(n, declared) != declared]
+    counting = [n for n in expected.sets if n in actual.sets and not _has_same_counter(n, actual, expected)]
+    wrong += [n for n in counting if n not in ENDPOINTS_MAPS]
     wrong += [
         n for n in chains if n in actual.chains and _declaration(actual, n) != _declaration(expected, n)
     ]
@@ -57,9 +70,18 @@ def compare(actual: Structure | None, expected: Structure) -> Repair:
         tuple(extra_chains),
         create=False,
         replace=TableFlags.DORMANT in actual.table or bool(wrong),
-        convert=(actual.table ^ expected.table) & TableFlags.OWNED != 0,
+        convert=bool((actual.table ^ expected.table) & TableFlags.OWNED) or bool(counting),
         damage=tuple(damage),
     )
+
+
+def has_same_form(name: str, actual: Structure, expected: Structure) -> bool:
+    """Whether an element of a set of one table can be in the set of the other one as it is."""
+    return actual.sets.get(name) == expected.sets[name] and _has_same_counter(name, actual, expected)
+
+
+def _has_same_counter(name: str, actual: Structure, expected: Structure) -> bool:
+    return actual.counters.get(name) == expected.counters.get(name)
 
 
 def _declaration(structure: Structure, chain: str) -> bytes:

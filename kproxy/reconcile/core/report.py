@@ -1,7 +1,8 @@
 """The report of a round, and its text, which `sync` prints and `run` logs: lines for changes, and a summary.
 
 A line begins with `+` for a new frontend, `-` for a removed one, `~` for one with changed endpoints, and `!`
-for a chain, set or element that was rewritten, because an option changed or another program had changed it.
+for a chain, set or element that was rewritten, because an option changed or another program had changed it,
+and for a table that begins or stops to count connections by endpoint.
 """
 
 from __future__ import annotations
@@ -45,10 +46,12 @@ class Report(Struct, frozen=True):
     elements: tuple[str, ...] = ()
     """A line for each element, `- SET ELEMENT` or `+ SET ELEMENT`. Only a preview has them."""
 
+    counting: str = ""
+    """How the table counts connections by endpoint, if that changed."""
+
     def __bool__(self) -> bool:
-        return bool(
-            self.changes or self.removed or self.added or self.rewritten or self.ended or self.handshakes
-        )
+        changed = self.changes or self.removed or self.added or self.rewritten or self.counting
+        return bool(changed or self.ended or self.handshakes)
 
 
 class Totals(Struct, frozen=True):
@@ -109,6 +112,8 @@ def lines(done: RoundReport, limit: int | None = LINES) -> Iterator[str]:
     for report in done.reports:
         rewritten = (*report.rewritten, *report.repaired[:limit])
         yield from (f"! rewritten: {report.family} {TABLE} {name}" for name in rewritten)
+        if report.counting:
+            yield f"! {report.family} {TABLE}: {report.counting}"
     changes = sorted(
         (change for report in done.reports for change in report.changes),
         key=lambda change: (change.comment, change.side.scope.base, change.side.key),
@@ -117,6 +122,12 @@ def lines(done: RoundReport, limit: int | None = LINES) -> Iterator[str]:
     if limit is not None and len(changes) > limit:
         yield f"... and {len(changes) - limit} more (-v shows them)"
     yield from map(str, done.address_changes)
+
+
+def describe_counting(counted: bool, endpoints: int, limit: int | None) -> str:
+    """Return what a report says about a table that begins or stops to count connections by endpoint."""
+    verb = "are counted by endpoint again" if counted else "are not counted by endpoint"
+    return f"connections {verb}: {plural(endpoints, 'endpoint')}, --max-endpoint-counters {limit}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -29,9 +29,9 @@ class Row(NamedTuple):
 
     name: str
     """`namespace/name`, an address and port, or ""."""
-    new_rate: float
-    """New connections per second that were sent to an endpoint."""
-    new: int
+    new_rate: float | None
+    """New connections per second that were sent to an endpoint; None if its table does not count them."""
+    new: int | None
     """The same, since the elements were created."""
     live: Live | None
     """None if the kernel does not list its connections."""
@@ -48,11 +48,14 @@ class LiveReading(NamedTuple):
 
 
 class EndpointReading(NamedTuple):
-    """The number of connections that each endpoint of a Service got, since its elements were created."""
+    """The number of connections that each endpoint of a Service got, since its elements were created.
+
+    None for endpoints of a table that does not count by endpoint.
+    """
 
     time: float
     service: NamespacedName
-    new: Mapping[str, int]
+    new: Mapping[str, int | None]
 
 
 class Tally:
@@ -117,7 +120,9 @@ class Tally:
         before, self._endpoints, self._endpoint_rates = self._endpoints, reading, {}
         if before and before.service == reading.service and (seconds := reading.time - before.time):
             lasts = (
-                (endpoint, total, before.new.get(endpoint, 0)) for endpoint, total in reading.new.items()
+                (endpoint, total, before.new.get(endpoint) or 0)
+                for endpoint, total in reading.new.items()
+                if total is not None
             )
             self._endpoint_rates = {  # a rewritten element counts from zero
                 endpoint: (total - last if total >= last else total) / seconds
@@ -151,17 +156,19 @@ class Tally:
     def endpoints(self, name: NamespacedName) -> list[Row]:
         """Return the connections of each endpoint of a Service, sorted."""
         counted = self._endpoints if self._endpoints and self._endpoints.service == name else None
-        new = counted.new if counted else {}
+        new: Mapping[str, int | None] = counted.new if counted else {}
         found = self.live.found if self.live else {}
         live = {endpoint: each for (service, endpoint), each in found.items() if service == name}
+        removed = None if None in new.values() else 0
+        totals = {endpoint: new.get(endpoint, removed) for endpoint in sorted(new.keys() | live.keys())}
         return [
             Row(
                 endpoint,
-                self._endpoint_rates.get(endpoint, 0.0),
-                new.get(endpoint, 0),
+                None if total is None else self._endpoint_rates.get(endpoint, 0.0),
+                total,
                 live.get(endpoint, Live()) if self.live else None,
             )
-            for endpoint in sorted(new.keys() | live.keys())
+            for endpoint, total in totals.items()
         ]
 
     def reasons(self, name: NamespacedName) -> dict[Reason, int]:

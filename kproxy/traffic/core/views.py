@@ -10,6 +10,8 @@ from kproxy.show.tables import NONE, table
 from kproxy.traffic.core.screen import COLUMNS, number
 from kproxy.traffic.core.tally import Row, Tally
 
+UNCOUNTED = "The table has too many endpoints to count connections by endpoint (--max-endpoint-counters)."
+
 
 def services_text(tally: Tally, names: Iterable[NamespacedName]) -> str:
     """Return a table of these Services."""
@@ -36,12 +38,14 @@ def service_json(tally: Tally, name: NamespacedName) -> dict[str, Any]:
 def connections_text(tally: Tally, name: NamespacedName) -> str:
     """Return the connections of one Service: a row for each endpoint, their sum, and what was refused."""
     titles = ("ENDPOINT", *_titles()[:4])
-    rows = [_cells(row)[:5] for row in tally.endpoints(name)]
+    endpoints = tally.endpoints(name)
+    rows = [_cells(row)[:5] for row in endpoints]
+    uncounted = f"\n{UNCOUNTED}\n" if any(row.new is None for row in endpoints) else ""
     total = ("all", *_cells(tally.row(name))[1:5])
     refused = [(f"  {reason}", number(count)) for reason, count in tally.reasons(name).items()]
     per_second = number(tally.refused_rates.get(name, 0.0), is_rate=True)
     refusals = f"Refused: {tally.refused[name]:,}, {per_second}/s\n{table(refused)}"
-    return f"Service: {name}\n\n{table([titles, *rows, total])}\n{refusals}"
+    return f"Service: {name}\n\n{table([titles, *rows, total])}{uncounted}\n{refusals}"
 
 
 def connections_json(tally: Tally, name: NamespacedName) -> dict[str, Any]:
@@ -65,7 +69,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _numbers(row: Row) -> dict[str, Any]:
     return {
-        "newPerSecond": round(row.new_rate, 3),
+        "newPerSecond": None if row.new_rate is None else round(row.new_rate, 3),
         "new": row.new,
         "live": row.live.connections if row.live else None,
         "unanswered": row.live.unanswered if row.live else None,
