@@ -411,9 +411,9 @@ FLAGS = (
         "--max-endpoint-counters N",
         "sync run compile diff",
         Group.DATAPLANE,
-        "Count new connections by endpoint only in a table of at most this many endpoints. A counter takes "
-        "16 bytes of kernel memory for each CPU, and half of the time to program its endpoint. With `0`, no "
-        "table has such counters.",
+        "Count new connections by endpoint only in a table of at most this many endpoints; `0` for none. A "
+        "counter costs 16 bytes of kernel memory for each CPU, and half of the time in which the kernel adds "
+        "an endpoint.",
         text.count,
         default="`100000`",
         see="metrics.md#how-connections-are-counted",

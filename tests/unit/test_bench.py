@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from netns_lab.netns import in_fresh_namespace
 from rich.console import Console
 
-from bench import endpoints, peer
+from bench import counters, endpoints, peer
 from bench.manifests import as_json, as_yaml, manifests
 from bench.process import output
 from bench.report import growth, report
@@ -106,6 +106,19 @@ def test_many_endpoints_are_in_ten_files(tmp_path: Path, form: str, nodes: int) 
     decoded = decode(files)
     assert (len(files), len(decoded.state.services), decoded.problems) == (10, 20, [])
     assert {len({e.node for e in s.endpoints}) for (s,) in decoded.state.slices.values()} == {nodes}
+
+
+@pytest.mark.lab
+def test_a_short_run_of_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "FREED", 0)
+    assert counters.elements(150).counts == (0, 150)
+    counted, others = counters.measure(5_000, 1)
+    assert (counted.computed, others.computed) == (5_000 * 16 * 128, 0)
+    assert 0 < others.cost.cpu < 30
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(counters.report([counted, others], "5,000 endpoints", "This machine"))
+    assert [line for line in capture.get().splitlines() if "with counters" in line and "10 MB" in line]
 
 
 @pytest.mark.lab
