@@ -129,10 +129,10 @@ class Controller(RoundObserver):
             await asyncio.sleep(PAUSE)
 
     async def _write_all(self) -> None:
-        wanted = await self._find()
-        for place in self._written.keys() - wanted.keys():
+        desired = await self._find()
+        for place in self._written.keys() - desired.keys():
             del self._written[place]
-        for place, status in wanted.items():
+        for place, status in desired.items():
             if self._written.get(place) != status and await self._lease.acquire():
                 await self._write(place, status[1])
                 self._written[place] = status

@@ -54,15 +54,15 @@ class Driver:
         self._refused: dict[str, KproxyError] = {}
         """Why the last refused configuration was refused, by its digest."""
 
-    def apply(self, wanted: Configuration) -> None:
+    def apply(self, desired: Configuration) -> None:
         """Bring HAProxy to a configuration. Raises KproxyError if it keeps another one."""
         if self.process is None:
             self._adopt()
         if not (self.process and self.process.running):
-            self._restart(wanted)
-        elif not self._change(wanted):
+            self._restart(desired)
+        elif not self._change(desired):
             logger.info("HAProxy needs another file, or did not take a change: reloading it")
-            self._reload(wanted)
+            self._reload(desired)
 
     def end(self) -> None:
         """Let `apply` and `audit`, in another thread, not wait for a start or a check of HAProxy any more."""
@@ -110,10 +110,10 @@ class Driver:
             logger.warning("%s", error)
         self.loaded = None
 
-    def _change(self, wanted: Configuration) -> bool:
+    def _change(self, desired: Configuration) -> bool:
         """Make a change by commands. Returns whether that was possible."""
         assert self.process
-        if self.loaded is None or (fits := fitted(wanted, self.loaded)) is None:
+        if self.loaded is None or (fits := fitted(desired, self.loaded)) is None:
             return False
         if (found := plan(self._known(fits), fits)) is None:
             return False
@@ -135,22 +135,22 @@ class Driver:
             self._running, certificates={name: "" if name in changed else kept[name] for name in kept}
         )
 
-    def _carry_out(self, found: Plan, wanted: Configuration) -> None:
+    def _carry_out(self, found: Plan, desired: Configuration) -> None:
         assert self.process
-        self.process.runtime.carry_out(found, wanted)
+        self.process.runtime.carry_out(found, desired)
         self._running = found.result
         self.counts = self.counts._replace(commands=self.counts.commands + 1)
 
-    def _reload(self, wanted: Configuration) -> None:
+    def _reload(self, desired: Configuration) -> None:
         try:
-            self._start(wanted)
+            self._start(desired)
         except KproxyError:
-            if self.loaded and wanted is not self.loaded:
-                self._change(with_servers_of(self.loaded, wanted))
+            if self.loaded and desired is not self.loaded:
+                self._change(with_servers_of(self.loaded, desired))
             raise
         self.counts = self.counts._replace(reloads=self.counts.reloads + 1)
 
-    def _restart(self, wanted: Configuration) -> None:
+    def _restart(self, desired: Configuration) -> None:
         """Start a process where none runs, with the last good configuration if this one is refused."""
         if self.process:
             logger.warning("HAProxy ended: process %d. Starting it again.", self.process.pid)
@@ -159,20 +159,20 @@ class Driver:
             self.process = None
         before = self.loaded
         try:
-            self._start(fitted(wanted, before) or wanted if before else wanted)
+            self._start(fitted(desired, before) or desired if before else desired)
         except KproxyError:
-            if before and digest(before) != digest(wanted):
-                self._start(with_servers_of(before, wanted))
+            if before and digest(before) != digest(desired):
+                self._start(with_servers_of(before, desired))
             raise
 
-    def _start(self, wanted: Configuration) -> None:
+    def _start(self, desired: Configuration) -> None:
         """Start a process in place of the current one, if there is one. Raises KproxyError."""
-        description = digest(wanted)
+        description = digest(desired)
         if error := self._refused.get(description):
             raise error
         folder = self._folders.following()
-        contents = self._launcher.contents(wanted, folder)
-        self._folders.write(folder, {**contents, LOADED: msgspec.msgpack.encode(wanted)})
+        contents = self._launcher.contents(desired, folder)
+        self._folders.write(folder, {**contents, LOADED: msgspec.msgpack.encode(desired)})
         try:
             if self.loaded is None or digest(self.loaded) != description:
                 self._launcher.program.check(folder)
@@ -189,10 +189,10 @@ class Driver:
             raise
         if self.process:
             self.process.close()
-        self.process, self.loaded, self._running = new, wanted, started(wanted)
+        self.process, self.loaded, self._running = new, desired, started(desired)
         self._folders.keep(folder)
         logger.info("HAProxy runs: process %d", new.pid)
-        self._change(wanted)  # what the file cannot say, for example that a server is draining
+        self._change(desired)  # what the file cannot say, for example that a server is draining
 
 
 def _loaded(folder: Path) -> Configuration | None:

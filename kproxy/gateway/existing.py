@@ -31,19 +31,19 @@ class Existing:
         """`master`: the socket of the master."""
         self._folders = folders
         self._master = Runtime(master)
-        self._wanted = self._awaited = ""
+        self._desired = self._awaited = ""
         """Digests: of the last files, and of those with which the other program is to start HAProxy."""
         self.program = Program()
 
-    def contents(self, wanted: Configuration, folder: Path) -> dict[str, bytes]:
+    def contents(self, desired: Configuration, folder: Path) -> dict[str, bytes]:
         """Return the files of a start in a folder. The other program decides about the user.
 
         Raises AbsentError if such files are there already: HAProxy may be reading them.
         """
-        if (wanted_digest := digest(wanted)) == self._awaited:
+        if (desired_digest := digest(desired)) == self._awaited:
             self._failures()
-        self._wanted = wanted_digest
-        return files(wanted, Identity(), folder.name, f"{folder}/")
+        self._desired = desired_digest
+        return files(desired, Identity(), folder.name, f"{folder}/")
 
     def find(self, folder: Path) -> Process | None:
         """Return the worker that was started in a folder, if it runs."""
@@ -59,7 +59,7 @@ class Existing:
         try:
             failures = self._failures()
         except AbsentError:
-            self._awaited = self._wanted
+            self._awaited = self._desired
             raise
         self._awaited = ""
         self._master.ask("reload")

@@ -185,7 +185,7 @@ class Launcher(Protocol):
 
     program: Program
 
-    def contents(self, wanted: Configuration, folder: Path) -> dict[str, bytes]:
+    def contents(self, desired: Configuration, folder: Path) -> dict[str, bytes]:
         """Return the files of a start in a folder."""
 
     def find(self, folder: Path) -> Process | None:
@@ -207,9 +207,9 @@ class Own:
         if not self._identity.user:
             logger.warning("HAProxy keeps the user of kproxy: %s", WHY_NOT)
 
-    def contents(self, wanted: Configuration, folder: Path) -> dict[str, bytes]:
+    def contents(self, desired: Configuration, folder: Path) -> dict[str, bytes]:
         """Return the files of a start in a folder."""
-        return files(wanted, self._identity, folder.name)
+        return files(desired, self._identity, folder.name)
 
     def find(self, folder: Path) -> Process | None:
         """Return the process that was started in a folder, if it runs."""

@@ -48,7 +48,7 @@ class Runtime:
                 raise unexpected(command.name, reply)
 
     def carry_out(self, plan: Plan, lists: Configuration) -> None:
-        """Make the changes of a plan. `lists` has the certificate lists that are wanted."""
+        """Make the changes of a plan. `lists` has the desired certificate lists."""
         self.run(plan.before)
         self._replace_maps(plan)
         self.run(plan.after)
@@ -60,14 +60,14 @@ class Runtime:
         """Return what the process says about itself (`show info`)."""
         return replies.information(self.ask("show info"))
 
-    def read(self, wanted: Configuration) -> Running:
-        """Read back everything that commands can change, of the maps and lists that are wanted."""
+    def read(self, desired: Configuration) -> Running:
+        """Read back everything that commands can change, of the maps and lists of `desired`."""
         try:
             return Running(
                 replies.servers(self.ask("show servers state")),
-                {file: replies.entries(self.ask(f"show map {file}")) for file in wanted.maps},
+                {file: replies.entries(self.ask(f"show map {file}")) for file in desired.maps},
                 {name: self._fingerprint(name) for name in replies.certificates(self.ask("show ssl cert"))},
-                {file: tuple(entry for _, entry in self._listed(file)) for file in wanted.certificate_lists},
+                {file: tuple(entry for _, entry in self._listed(file)) for file in desired.certificate_lists},
             )
         except ValueError as error:
             raise KproxyError(
@@ -97,8 +97,8 @@ class Runtime:
         except ValueError:
             raise unexpected(request, reply) from None
 
-    def _sweep(self, file: str, wanted: Configuration) -> None:
-        for entry in unwanted_lines(self._listed(file), wanted.certificate_lists[file]):
+    def _sweep(self, file: str, desired: Configuration) -> None:
+        for entry in unwanted_lines(self._listed(file), desired.certificate_lists[file]):
             self.run([Command(f"del ssl crt-list {file} {entry}", r"Entry '.*' deleted in crtlist '.*'!")])
 
     def _exchange(self, request: bytes) -> bytes:

@@ -194,8 +194,8 @@ class FamilyTable:
 
         def reconcile() -> Report:
             every = self._claims.all_frontends()
-            wanted = (each for each in every if each.owner.service not in quarantined)
-            return self._dataplane.reconcile(compile_frontends(wanted, self.family), is_protected)
+            served = (each for each in every if each.owner.service not in quarantined)
+            return self._dataplane.reconcile(compile_frontends(served, self.family), is_protected)
 
         for _ in range(NAMED_ATTEMPTS):
             try:

@@ -80,9 +80,9 @@ class Section(Struct, frozen=True):
         """Whether a spare backend can stand for it."""
         return not self.directives and not self.options
 
-    def holds(self, wanted: Section, slots: int) -> bool:
+    def holds(self, desired: Section, slots: int) -> bool:
         """Whether it does for another section: equal directives, and at least this number of slots."""
-        return self.rules == wanted.rules and self.slots >= slots
+        return self.rules == desired.rules and self.slots >= slots
 
     @property
     def rules(self) -> tuple[tuple[str, ...], str]:
@@ -158,41 +158,41 @@ def _slot(name: str, server: Server | None, options: str) -> str:
     return f"    server {name} {server.socket} weight {weight}{options}\n"
 
 
-def fitted(wanted: Configuration, loaded: Configuration) -> Configuration | None:
-    """Return a configuration that does what `wanted` does, with the text of `loaded`; None if there is none.
+def fitted(desired: Configuration, loaded: Configuration) -> Configuration | None:
+    """Return a configuration that does what `desired` does, with the text of `loaded`; None if there is none.
 
-    `loaded` may be fitted, `wanted` is not. A backend that `loaded` has under the same name stays there, and
+    `loaded` may be fitted, `desired` is not. A backend that `loaded` has under the same name stays there, and
     one in a spare backend stays in it, so that its connections and counters do.
     """
-    if (wanted.head, wanted.files) != (loaded.head, loaded.files):
+    if (desired.head, desired.files) != (loaded.head, loaded.files):
         return None
-    before = {name: loaded.spares.get(name, name) for name in wanted.backends}
-    places = {name: place for name, place in before.items() if _stays(loaded, place, wanted, name)}
+    before = {name: loaded.spares.get(name, name) for name in desired.backends}
+    places = {name: place for name, place in before.items() if _stays(loaded, place, desired, name)}
     free = [name for name in spare_names(loaded) if name not in places.values()]
-    for name in sorted(wanted.backends.keys() - places.keys()):
-        section = wanted.sections[name]
+    for name in sorted(desired.backends.keys() - places.keys()):
+        section = desired.sections[name]
         place = next((each for each in free if loaded.sections[each].holds(section, section.slots)), None)
         if place is None:
             return None
         free.remove(place)
         places[name] = place
     moved = {name: place for name, place in sorted(places.items()) if name != place}
-    return _renamed(replace(wanted, sections=loaded.sections), moved)
+    return _renamed(replace(desired, sections=loaded.sections), moved)
 
 
-def _stays(loaded: Configuration, place: str, wanted: Configuration, name: str) -> bool:
+def _stays(loaded: Configuration, place: str, desired: Configuration, name: str) -> bool:
     """Whether a backend can stay where it is: there are enough slots, even without room for more servers."""
-    section, servers = wanted.sections[name], len(wanted.backends[name])
+    section, servers = desired.sections[name], len(desired.backends[name])
     return place in loaded.sections and loaded.sections[place].holds(section, servers)
 
 
-def _renamed(wanted: Configuration, names: dict[str, str]) -> Configuration:
+def _renamed(desired: Configuration, names: dict[str, str]) -> Configuration:
     """Return it with other names of backends, also in the values of maps."""
     if not names:
-        return wanted
-    backends = {names.get(name, name): servers for name, servers in wanted.backends.items()}
-    maps = {file: _renamed_values(entries, names) for file, entries in wanted.maps.items()}
-    return replace(wanted, backends=dict(sorted(backends.items())), maps=maps, spares=names)
+        return desired
+    backends = {names.get(name, name): servers for name, servers in desired.backends.items()}
+    maps = {file: _renamed_values(entries, names) for file, entries in desired.maps.items()}
+    return replace(desired, backends=dict(sorted(backends.items())), maps=maps, spares=names)
 
 
 def _renamed_values(entries: Entries, names: Mapping[str, str]) -> Entries:

@@ -44,33 +44,33 @@ def metrics_socket(folder: str) -> str:
     return f"metrics-{folder}.sock"
 
 
-def digest(wanted: Configuration) -> str:
+def digest(desired: Configuration) -> str:
     """Return a text that differs if only a reload leads from one configuration to the other."""
-    found = sha256(wanted.text.encode())
-    for name, content in sorted(wanted.files.items()):
+    found = sha256(desired.text.encode())
+    for name, content in sorted(desired.files.items()):
         found.update(b"\0%s\0%d\0%s" % (name.encode(), len(content), content))
     return found.hexdigest()[:32]
 
 
-def files(wanted: Configuration, identity: Identity, folder: str, place: str = "") -> dict[str, bytes]:
+def files(desired: Configuration, identity: Identity, folder: str, place: str = "") -> dict[str, bytes]:
     """Return the contents of all files of a folder by name.
 
     `place`: its path and a slash, if HAProxy is not started in it.
     """
     texts = {
-        PROCESS: process_text(digest(wanted), identity, folder, place),
-        TEXT: with_servers(wanted.text, wanted.backends),
+        PROCESS: process_text(digest(desired), identity, folder, place),
+        TEXT: with_servers(desired.text, desired.backends),
         **{
             file: "".join(f"{certificate_line(*entry)}\n" for entry in entries)
-            for file, entries in wanted.certificate_lists.items()
+            for file, entries in desired.certificate_lists.items()
         },
         **{
             file: "".join(f"{key} {value}\n" for key, value in entries)
-            for file, entries in wanted.maps.items()
+            for file, entries in desired.maps.items()
         },
     }
     contents = {name: text.encode() for name, text in texts.items()}
-    return {**wanted.files, **wanted.certificates, **contents}
+    return {**desired.files, **desired.certificates, **contents}
 
 
 def process_text(description: str, identity: Identity, folder: str, place: str = "") -> str:

@@ -69,30 +69,30 @@ class Plan(Struct, frozen=True):
         return not (self.before or self.maps or self.after or self.swept or self.last)
 
 
-def started(wanted: Configuration) -> Running:
+def started(desired: Configuration) -> Running:
     """Return what HAProxy has after a start with these files."""
     return _running(
-        wanted, {name: _started(wanted, name) for name, each in wanted.sections.items() if each.slots}
+        desired, {name: _started(desired, name) for name, each in desired.sections.items() if each.slots}
     )
 
 
-def _started(wanted: Configuration, name: str) -> Slots:
+def _started(desired: Configuration, name: str) -> Slots:
     """Return the slots as in the file, where a draining server has weight 0 instead."""
     servers = tuple(
         replace(each, weight=0, state=State.READY) if each.state is State.DRAIN else each
-        for each in wanted.backends.get(name, ())
+        for each in desired.backends.get(name, ())
     )
-    return (*servers, *[None] * (wanted.sections[name].slots - len(servers)))
+    return (*servers, *[None] * (desired.sections[name].slots - len(servers)))
 
 
-def _running(wanted: Configuration, backends: dict[str, Slots]) -> Running:
-    certificates = {name: fingerprint(pem) for name, pem in wanted.certificates.items()}
-    return Running(backends, wanted.maps, certificates, wanted.certificate_lists)
+def _running(desired: Configuration, backends: dict[str, Slots]) -> Running:
+    certificates = {name: fingerprint(pem) for name, pem in desired.certificates.items()}
+    return Running(backends, desired.maps, certificates, desired.certificate_lists)
 
 
-def with_servers_of(loaded: Configuration, wanted: Configuration) -> Configuration:
+def with_servers_of(loaded: Configuration, desired: Configuration) -> Configuration:
     """Return a configuration with the servers of another one, as far as it has these backends and room."""
-    places = {loaded.spares.get(name, name): servers for name, servers in wanted.backends.items()}
+    places = {loaded.spares.get(name, name): servers for name, servers in desired.backends.items()}
     backends = {
         place: servers
         if len(servers := places.get(place, before)) <= loaded.sections[place].slots
@@ -102,20 +102,20 @@ def with_servers_of(loaded: Configuration, wanted: Configuration) -> Configurati
     return replace(loaded, backends=backends)
 
 
-def plan(running: Running, wanted: Configuration) -> Plan | None:
-    """Return the way to `wanted`, whose file is the one of the process. None if only a reload leads there."""
+def plan(running: Running, desired: Configuration) -> Plan | None:
+    """Return the way to `desired`, whose file is that of the process. None if only a reload leads there."""
     backends = {
-        name: placed(slots, wanted.backends.get(name, ())) for name, slots in running.backends.items()
+        name: placed(slots, desired.backends.get(name, ())) for name, slots in running.backends.items()
     }
-    if any(slots is None for slots in backends.values()) or not _has_all(running, wanted):
+    if any(slots is None for slots in backends.values()) or not _has_all(running, desired):
         return None
-    result = _running(wanted, {name: slots for name, slots in backends.items() if slots is not None})
-    if (certificates := _certificate_commands(running, wanted, result)) is None:
+    result = _running(desired, {name: slots for name, slots in backends.items() if slots is not None})
+    if (certificates := _certificate_commands(running, desired, result)) is None:
         return None
     filled, emptied = _server_commands(running.backends, result.backends)
     return Plan(
         (*certificates, *_list_commands(running, result), *filled),
-        {file: entries for file, entries in wanted.maps.items() if running.maps[file] != entries},
+        {file: entries for file, entries in desired.maps.items() if running.maps[file] != entries},
         tuple(emptied),
         tuple(_lists_to_sweep(running, result)),
         tuple(
@@ -127,13 +127,13 @@ def plan(running: Running, wanted: Configuration) -> Plan | None:
     )
 
 
-def _has_all(running: Running, wanted: Configuration) -> bool:
+def _has_all(running: Running, desired: Configuration) -> bool:
     """Whether it has all backends, maps and lists. Only a reload makes new ones."""
-    with_servers = {name for name, servers in wanted.backends.items() if servers}
+    with_servers = {name for name, servers in desired.backends.items() if servers}
     return (
         with_servers <= running.backends.keys()
-        and wanted.maps.keys() <= running.maps.keys()
-        and wanted.certificate_lists.keys() <= running.certificate_lists.keys()
+        and desired.maps.keys() <= running.maps.keys()
+        and desired.certificate_lists.keys() <= running.certificate_lists.keys()
     )
 
 
@@ -142,13 +142,13 @@ def _has_all(running: Running, wanted: Configuration) -> bool:
 
 def placed(slots: Slots, servers: Iterable[Server]) -> Slots | None:
     """Return the slots with these servers. A server stays in its slot; None if there are too few slots."""
-    wanted = {(server.address, server.port): server for server in servers}
-    kept = [wanted.pop((each.address, each.port), None) if each else None for each in slots]
+    new = {(server.address, server.port): server for server in servers}
+    kept = [new.pop((each.address, each.port), None) if each else None for each in slots]
     empty = [number for number, each in enumerate(slots) if each is None]
     freed = [number for number, each in enumerate(slots) if each is not None and kept[number] is None]
-    if len(wanted) > len(empty) + len(freed):
+    if len(new) > len(empty) + len(freed):
         return None
-    for number, server in zip((*empty, *freed), wanted.values(), strict=False):
+    for number, server in zip((*empty, *freed), new.values(), strict=False):
         kept[number] = server
     return tuple(kept)
 
@@ -218,14 +218,14 @@ def fingerprint(pem: bytes) -> str:
     return sha1(a2b_base64(leaf), usedforsecurity=False).hexdigest().upper() if begun and ended else ""
 
 
-def _certificate_commands(running: Running, wanted: Configuration, result: Running) -> list[Command] | None:
+def _certificate_commands(running: Running, desired: Configuration, result: Running) -> list[Command] | None:
     changed = {name for name, each in result.certificates.items() if running.certificates.get(name) != each}
-    if any(len(wanted.certificates[name]) > PAYLOAD for name in changed):
+    if any(len(desired.certificates[name]) > PAYLOAD for name in changed):
         return None
     return [
         command
         for name in sorted(changed)
-        for command in _new_certificate(name, wanted.certificates[name], name not in running.certificates)
+        for command in _new_certificate(name, desired.certificates[name], name not in running.certificates)
     ]
 
 
@@ -259,10 +259,10 @@ def _lists_to_sweep(running: Running, result: Running) -> Iterator[str]:
 
 
 def unwanted_lines(
-    listed: Iterable[tuple[int, tuple[str, tuple[str, ...]]]], wanted: CertificateEntries
+    listed: Iterable[tuple[int, tuple[str, tuple[str, ...]]]], desired: CertificateEntries
 ) -> Iterator[str]:
-    """Yield `CERTIFICATE:LINE` of each listed entry that is not wanted, and of repeated ones."""
-    left = set(wanted)
+    """Yield `CERTIFICATE:LINE` of each listed entry that is not desired, and of repeated ones."""
+    left = set(desired)
     for line, entry in listed:
         if entry in left:
             left.remove(entry)

@@ -51,9 +51,11 @@ def _same(before: Iterable[Fields], entry: Fields) -> Fields:
 def _conditions(current: Fields, own: Fields, now: str) -> list[dict[str, Any]]:
     """Return the conditions in the order of `current`, and then new ones."""
     before = {each.get("type"): each for each in _list(current, "conditions")}
-    wanted = {each["type"]: each for each in own["conditions"]}
-    kept = [{**each, **_timed(each, wanted.get(kind, {}), now)} for kind, each in before.items()]
-    return kept + [{**each, "lastTransitionTime": now} for kind, each in wanted.items() if kind not in before]
+    desired = {each["type"]: each for each in own["conditions"]}
+    kept = [{**each, **_timed(each, desired.get(kind, {}), now)} for kind, each in before.items()]
+    return kept + [
+        {**each, "lastTransitionTime": now} for kind, each in desired.items() if kind not in before
+    ]
 
 
 def _timed(before: Fields, own: Fields, now: str) -> Fields:
