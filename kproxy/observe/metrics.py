@@ -32,6 +32,7 @@ LATENCY = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 ELEMENTS = tuple(4**n for n in range(10))
 Requests: TypeAlias = Mapping[tuple[str, str, str], int]
 """Requests to API servers, by status code (`<error>` without a response), host and method."""
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # of all registries
 
 
 class Metrics:
@@ -45,7 +46,6 @@ class Metrics:
         refused: RefusedCounters | None = None,
     ) -> None:
         """`silence` returns the seconds since each source sent data. `by_endpoint` adds more series."""
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self.registry)
         prometheus_client.PlatformCollector(registry=self.registry)
