@@ -12,7 +12,7 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from kproxy.control.channel import Revision
@@ -155,46 +155,27 @@ class Daemon(RoundObserver):
 
     async def run(self, addresses_changed: Callable[[], None]) -> None:
         """Run until a signal, or an error that cannot be handled. Calls `addresses_changed` on changes."""
-        events = asyncio.get_running_loop()
-        stop = asyncio.Event()
-        for number in STOP:
-            events.add_signal_handler(number, stop.set)
+        events, stop = asyncio.get_running_loop(), asyncio.Event()
 
-        def on_address_change() -> None:
+        def look_at_addresses() -> None:
             addresses_changed()
             self.source.host_changed()
             self.loop.wake()
 
-        def on_hangup() -> None:
-            addresses_changed()
-            self.source.host_changed()
+        def look_at_everything() -> None:
             self.source.refresh()
-            self.loop.wake()
+            look_at_addresses()
             self._auditor.request()
             if self._gateway:
                 self._gateway.audit()
 
-        events.add_signal_handler(signal.SIGHUP, on_hangup)
-        own = [self.source.run(self.loop.wake), self.loop.run(), self._watch_problems()]
-        if not self._tables.flags:  # no other program can change an owned table
-            own.append(self._watch_tables())
-        if self._gateway:
-            own.append(self._gateway.run())
-        if self._controller:
-            own.append(self._controller.run())
-        work = (
-            *own,
-            self._audit(),
-            self._searcher.run(),
-            self._watch_refusals(),
-            return_memory(),
-            address_changes(on_address_change),
-            self.servers.watchdog(),
-        )
+        for number in STOP:
+            events.add_signal_handler(number, stop.set)
+        events.add_signal_handler(signal.SIGHUP, look_at_everything)
         self.servers.open()
         if self._name_server:
             self._name_server.open()
-        tasks = [asyncio.create_task(job) for job in work]
+        tasks = [asyncio.create_task(job) for job in self._jobs(look_at_addresses)]
         stopped = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -210,6 +191,24 @@ class Daemon(RoundObserver):
                 self._name_server.close()
         for task in done - {stopped}:
             await task  # raises the error with which it ended
+
+    def _jobs(self, on_address_change: Callable[[], None]) -> Iterator[Coroutine[object, object, None]]:
+        """Return what runs at the same time, until a signal."""
+        yield self.source.run(self.loop.wake)
+        yield self.loop.run()
+        yield self._watch_problems()
+        if not self._tables.flags:  # no other program can change an owned table
+            yield self._watch_tables()
+        if self._gateway:
+            yield self._gateway.run()
+        if self._controller:
+            yield self._controller.run()
+        yield self._audit()
+        yield self._searcher.run()
+        yield self._watch_refusals()
+        yield return_memory()
+        yield address_changes(on_address_change)
+        yield self.servers.watchdog()
 
     async def snapshot(self) -> Snapshot:
         """Return a snapshot for commands, as of the end of a round."""
