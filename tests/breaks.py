@@ -36,7 +36,7 @@ from kproxy.kernel.netlink.core.route import Listener
 from kproxy.model import Address, Family, Protocol, parse_address
 from kproxy.nft.foreign import Foreign, ForeignChain, ForeignTranslation
 from kproxy.problems import Problem
-from kproxy.reconcile.core.report import REJECTED
+from kproxy.reconcile.core.report import QUARANTINED
 from kproxy.show.snapshot import Failure, Snapshot
 from tests.unit.make import manifest, service
 from tests.unit.make import name as name_of
@@ -333,7 +333,7 @@ def _listening(facts: Facts, *sockets: Listener) -> Facts:
 
 def _rejected(facts: Facts) -> Facts:
     failure = Failure("2023-11-14T00:00:00Z", "Service default/web", "the kernel refused an element")
-    problem = Problem("", "Service default/web", "", REJECTED)
+    problem = Problem("", "Service default/web", "", QUARANTINED)
     return _of_snapshot(facts, problems=[problem], last_errors=(failure,))
 
 

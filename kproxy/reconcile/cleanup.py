@@ -52,10 +52,10 @@ def _remove_tables() -> list[str]:
 
 
 def remove_table(netlink: Netlink, family: Family) -> None:
-    """Delete a table, without a moment at which it rejects packets.
+    """Delete a table, without a moment at which it refuses packets.
 
     When a table is deleted, its maps are empty immediately, but its sets are not. A packet in between would
-    find the ClusterIP but not the port, and would be rejected. So the base chains are flushed before the
+    find the ClusterIP but not the port, and would be refused. So the base chains are flushed before the
     table is deleted, and packets pass to the rules of other tables.
     """
     chains = (ChainName.PREROUTING, ChainName.OUTPUT)

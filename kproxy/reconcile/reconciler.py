@@ -17,7 +17,7 @@ from kproxy.model import Address, Family, NamespacedName, Network, Node, owner_t
 from kproxy.nft.elements import Keys
 from kproxy.problems import Problem
 from kproxy.reconcile.addresses import UplinkAddresses
-from kproxy.reconcile.core.report import REJECTED, Report, RoundReport, Totals
+from kproxy.reconcile.core.report import QUARANTINED, Report, RoundReport, Totals
 from kproxy.reconcile.family_table import FamilyTable, Table
 from kproxy.resolve.claims import Claims, FrontendClaim, claim
 from kproxy.sources.source import Source
@@ -125,12 +125,12 @@ class Reconciler:
         return any(table.is_gone() for table in self._tables.values())
 
     def problems(self) -> list[Problem]:
-        """Return conflicts between services, and services that the kernel rejected."""
-        refused = [Problem("", owner_text(name), "", REJECTED) for name in sorted(self.quarantined())]
+        """Return conflicts between services, and services that the kernel refused."""
+        refused = [Problem("", owner_text(name), "", QUARANTINED) for name in sorted(self.quarantined())]
         return self.claims.problems() + refused
 
     def is_quarantined(self, service: NamespacedName) -> bool:
-        """Whether the kernel rejected a service. Thread-safe."""
+        """Whether the kernel refused a service. Thread-safe."""
         return any(service in table.quarantined for table in self._tables.values())
 
     def protected(self) -> set[NamespacedName]:
@@ -138,7 +138,7 @@ class Reconciler:
         return {name for table in self._tables.values() for name in table.protected}
 
     def quarantined(self) -> set[NamespacedName]:
-        """Return the services that the kernel rejected."""
+        """Return the services that the kernel refused."""
         return {name for table in self._tables.values() for name in table.quarantined}
 
     def _update_options(

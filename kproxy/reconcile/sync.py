@@ -39,7 +39,7 @@ class SyncResult(Struct, frozen=True):
 
     report: RoundReport
     problems: list[Problem]
-    """Conflicts between services, and services that the kernel rejected."""
+    """Conflicts between services, and services that the kernel refused."""
     warnings: list[Problem]
     """Services that drop packets because of traffic policy Local."""
     ignored: Mapping[str, int]

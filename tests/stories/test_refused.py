@@ -28,7 +28,9 @@ from tests.support import (
 
 pytestmark = pytest.mark.lab
 
-REJECTED = "Service default/web: rejected by the kernel; the previous configuration remains active"
+QUARANTINED = (
+    "Service default/web: quarantined: the kernel refused it, and what was programmed for it before stays"
+)
 OTHERS = {"a": ("10.96.10.21", "pod-2"), "z": ("10.96.10.22", "pod-3")}
 NAMING = pytest.mark.parametrize(
     "environment", [{}, {"KPROXY_TEST_UNNAMED": "1"}], ids=["the kernel names it", "without names"]
@@ -72,9 +74,9 @@ def test_a_sync_programs_all_others(
     file.write_text(SERVICE_IP[4])
     done = sync("pod-1")
     assert done.returncode == 1, done.stderr
-    assert f"kproxy: {REJECTED}\n" in done.stderr
+    assert f"kproxy: {QUARANTINED}\n" in done.stderr
     assert ("bisection" in done.stderr) is bool(environment)
-    assert "3 services, 4 frontends, 1 rejected: " in done.stdout
+    assert "3 services, 4 frontends, 1 quarantined: " in done.stdout
     assert len(changes(done.stdout, "+")) == 3
     assert other_services_answer(lab)
     assert http_get(client, SERVICE_IP[6], 80).pod == "pod-1"
@@ -88,7 +90,7 @@ def test_a_sync_programs_all_others(
     file.write_text(SERVICE_IP[4])
     done = sync("pod-2")
     assert done.returncode == 1
-    assert f"kproxy: {REJECTED}\n" in done.stderr
+    assert f"kproxy: {QUARANTINED}\n" in done.stderr
     assert set(many(client, SERVICE_IP[4], 80, 5)) == {"pod-1"}
     assert set(many(client, SERVICE_IP[6], 80, 5)) == {"pod-2"}
 
@@ -114,12 +116,12 @@ def test_a_daemon_programs_all_others_and_retries(
     refused.file.write_text(SERVICE_IP[4])
     refused.write("all", *manifests(lab, "pod-1"))
     with refused as running:
-        eventually(lambda: REJECTED in running.logged(), running.logged)
-        assert "3 services, 4 frontends, 1 rejected: " in running.logged()
+        eventually(lambda: QUARANTINED in running.logged(), running.logged)
+        assert "3 services, 4 frontends, 1 quarantined: " in running.logged()
         assert other_services_answer(lab)
         assert http_get(client, SERVICE_IP[6], 80).pod == "pod-1"
         assert http_get(client, SERVICE_IP[4], 80, timeout=0.3).outcome is not Outcome.ANSWERED
-        assert REJECTED.partition(": ")[2] in running.view("describe", "svc", "web")
+        assert QUARANTINED.partition(": ")[2] in running.view("describe", "svc", "web")
         refused.file.unlink()
-        eventually(lambda: f"solved: {REJECTED}" in running.logged(), running.logged)
+        eventually(lambda: f"solved: {QUARANTINED}" in running.logged(), running.logged)
         assert http_get(client, SERVICE_IP[4], 80).pod == "pod-1"

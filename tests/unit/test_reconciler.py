@@ -289,10 +289,10 @@ def test_the_lines_of_a_round_and_its_summary(world: World, kernel: Kernel) -> N
     del world.source.services[NAMES[5]]
     done = world.round(5)
     assert done.totals == Totals(services=7, frontends=7, held=1, quarantined=1, endpoints=7)
-    assert summary(done) == "7 services, 7 frontends, 1 held, 1 rejected: nothing to change"
+    assert summary(done) == "7 services, 7 frontends, 1 held, 1 quarantined: nothing to change"
     assert list(lines(done)) == []
     assert [str(problem) for problem in world.reconciler.problems()] == [
-        "Service default/s3: rejected by the kernel; the previous configuration remains active"
+        "Service default/s3: quarantined: the kernel refused it, and what was programmed for it before stays"
     ]
 
 

@@ -64,7 +64,7 @@ def test_what_was_rewritten_comes_first_and_a_limit_counts_the_rest() -> None:
         (RoundReport((NOTHING,)), "0 services, 0 frontends: nothing to change"),
         (
             RoundReport((), totals=Totals(1, 2, held=1, quarantined=1)),
-            "1 service, 2 frontends, 1 held, 1 rejected: nothing to change",
+            "1 service, 2 frontends, 1 held, 1 quarantined: nothing to change",
         ),
         (
             RoundReport((Report(Family.IPV4, (), 1, 1, (), ended=1, handshakes=2),)),

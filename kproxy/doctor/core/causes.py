@@ -279,7 +279,7 @@ CAUSES = (
         "The Service works as before the change.",
         "Read the error in the evidence; kproxy tries again by itself.",
         ("objects",),
-        daemon.rejected,
+        daemon.quarantined,
     ),
     Cause(
         "KP043",

@@ -9,7 +9,7 @@ from kproxy.doctor.core.configuration import NODE
 from kproxy.doctor.core.facts import Daemon
 from kproxy.doctor.core.objects import Objects
 from kproxy.model import Address, format_address
-from kproxy.reconcile.core.report import REJECTED
+from kproxy.reconcile.core.report import QUARANTINED
 
 SHOWN = 3
 """The number of last errors to show."""
@@ -21,11 +21,11 @@ def not_running(daemon: Daemon) -> Iterator[Sighting]:
         yield Sighting(NODE, "kproxy run does not answer", (daemon.failure,))
 
 
-def rejected(objects: Objects) -> Iterator[Sighting]:
+def quarantined(objects: Objects) -> Iterator[Sighting]:
     """The kernel refused the elements of a Service."""
     for service in objects.services:
         problems = objects.problems.get(f"Service {service.name}", [])
-        if any(problem.message == REJECTED for problem in problems):
+        if any(problem.message == QUARANTINED for problem in problems):
             errors = [message for _, message in objects.context.failures("Service", service.name)][-SHOWN:]
             what = "the kernel refused a change of this Service"
             yield Sighting(f"Service {service.name}", what, tuple(errors))

@@ -11,7 +11,7 @@ from kproxy.doctor.core.objects import Objects
 from kproxy.model import EndpointSlice, Frontend, NamespacedName, Pod, Service, format_socket, owner_text
 from kproxy.probes.core.readiness import not_ready_reason
 from kproxy.problems import enumeration, most_similar
-from kproxy.reconcile.core.report import REJECTED, plural
+from kproxy.reconcile.core.report import QUARANTINED, plural
 from kproxy.resolve.claims import FIELDS, lost_message, places, socket_of
 from kproxy.resolve.frontends import EXTERNAL, service_frontends
 
@@ -232,7 +232,7 @@ def partly_refused(objects: Objects) -> Iterator[Sighting]:
     """Something of a Service could not be used, but it is served."""
     for service in objects.services:
         found = objects.problems.get(_subject(service.name), [])
-        known = {REJECTED, *(lost_message(*each) for each in _lost(objects, service))} if found else set()
+        known = {QUARANTINED, *(lost_message(*each) for each in _lost(objects, service))} if found else set()
         others = tuple(str(p._replace(object="")) for p in found if p.message not in known)
         if others:
             yield Sighting(_subject(service.name), "part of this Service cannot be used", others)

@@ -11,7 +11,7 @@ from kproxy.doctor.core.facts import Difference, Flow, Structure
 from kproxy.doctor.core.objects import Objects
 from kproxy.model import Family, Frontend, Protocol, family_of, format_socket, owner_text
 from kproxy.problems import enumeration
-from kproxy.reconcile.core.report import REJECTED, plural
+from kproxy.reconcile.core.report import QUARANTINED, plural
 from kproxy.table.layout import TABLE
 from kproxy.table.skeleton import AFFINITY_ENTRIES
 
@@ -36,7 +36,7 @@ def no_table(tables: tuple[Family, ...], objects: Objects) -> Iterator[Sighting]
 def differs(objects: Objects, differences: tuple[Difference, ...]) -> Iterator[Sighting]:
     """The kernel's table does something else than kproxy computes from the input."""
     intended = {f"Service {name}" for name in objects.inventory.held}
-    intended |= {problem.object for problem in objects.snapshot.problems if problem.message == REJECTED}
+    intended |= {problem.object for problem in objects.snapshot.problems if problem.message == QUARANTINED}
     found = sorted(each for each in differences if each.subject not in intended)
     for subject, group in groupby(found, lambda each: each.subject):
         texts = [each.text for each in group]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from kproxy.limits import EVENT_BYTES, EVENT_CHANGES, EVENT_MESSAGE, EVENT_SECONDS, EVENTS, EVENTS_OF_SERVICE
 from kproxy.model import Event, NamespacedName
 from kproxy.nft.elements import COMMENT_BYTES
-from kproxy.reconcile.core.report import REJECTED, RoundReport, plural
+from kproxy.reconcile.core.report import QUARANTINED, RoundReport, plural
 from kproxy.table.layout import PackedSocket, format_packed
 from kproxy.table.plan import FrontendChange, owner_of
 
@@ -168,9 +168,9 @@ class Marks:
     ) -> Iterator[Happening]:
         """Return what happened since the last call. `held` has the reason for each Service."""
         for name in sorted(quarantined - self._quarantined):
-            yield Happening(name, "Quarantined", REJECTED, True)
+            yield Happening(name, "Quarantined", QUARANTINED, True)
         for name in sorted(self._quarantined - quarantined):
-            yield Happening(name, "Accepted", "the kernel no longer rejects it")
+            yield Happening(name, "Accepted", "the kernel no longer refuses it")
         for name in sorted(held.keys() - self._held.keys()):
             yield Happening(name, "Held", f"what is programmed stays: {held[name]}", True)
         for name in sorted(self._held.keys() - held.keys()):

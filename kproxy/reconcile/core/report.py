@@ -17,7 +17,7 @@ from kproxy.model import AddressChange, Family, NamespacedName
 from kproxy.table.layout import TABLE, EndpointScope, PackedSocket, format_frontend, format_packed
 from kproxy.table.plan import FrontendChange
 
-REJECTED = "rejected by the kernel; the previous configuration remains active"
+QUARANTINED = "quarantined: the kernel refused it, and what was programmed for it before stays"
 """The message of the problem of a quarantined service."""
 LINES = 40
 """The number of changes to print without -v."""
@@ -69,8 +69,8 @@ class Totals(Struct, frozen=True):
 
     def __str__(self) -> str:
         held = f", {self.held} held" if self.held else ""
-        rejected = f", {self.quarantined} rejected" if self.quarantined else ""
-        return f"{plural(self.services, 'service')}, {plural(self.frontends, 'frontend')}{held}{rejected}"
+        quarantined = f", {self.quarantined} quarantined" if self.quarantined else ""
+        return f"{plural(self.services, 'service')}, {plural(self.frontends, 'frontend')}{held}{quarantined}"
 
 
 class RoundReport(Struct, frozen=True):
