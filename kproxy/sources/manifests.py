@@ -99,9 +99,8 @@ class Manifests:
             asyncio.run(self._ask_engines())
         decoded = self._read(progress)
         if self.empty and not allow_empty:
-            raise UsageError(
-                f"{', '.join(self.empty)}; --allow-empty removes everything.", self._hint(decoded)
-            )
+            refused = "Nothing was changed. --allow-empty accepts this, which may remove all Services."
+            raise UsageError(f"{', '.join(self.empty)}. {refused}", self._hint(decoded))
         progress.begin(f"allocating and selecting for {len(decoded.state.services)} services")
         self._reader.forget()  # the text of all files, of which nothing is needed any more
         self._decoder = Decoder()

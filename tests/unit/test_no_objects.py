@@ -21,7 +21,7 @@ POD = json.dumps(manifest("Pod", "web-1", status={"podIP": "10.0.0.1"}))
 SLIP = json.dumps(service(clusterIP="10.96.0.1", selectr={"app": "web"}))
 NOTHING = json.dumps({"apiVersion": "v1", "kind": "List", "items": []})
 CONFIG_MAP = json.dumps(manifest("ConfigMap"))
-REMOVES = "; --allow-empty removes everything."
+REFUSED = ". Nothing was changed. --allow-empty accepts this, which may remove all Services."
 FLAGS = "--state-dir /nonexistent --node-ip 192.0.2.1 --node-name n1"
 
 
@@ -61,24 +61,24 @@ NO_FOLDER: dict[str, str] = {}
 @pytest.mark.parametrize(
     ("content", "text", "flags", "status", "err"),
     [
-        ({}, None, "", 2, f"kproxy: no objects in PATH{REMOVES}\n"),
+        ({}, None, "", 2, f"kproxy: no objects in PATH{REFUSED}\n"),
         ({}, None, "--allow-empty", 0, ""),
-        ({"a.txt": WEB}, None, "", 2, f"kproxy: no objects in PATH{REMOVES}\n"),
-        ({"a.yaml": ""}, None, "", 2, f"kproxy: no objects in PATH{REMOVES}\n"),
-        ({"a.yaml": "# nothing\n---\n"}, None, "", 2, f"kproxy: no objects in PATH{REMOVES}\n"),
-        ({"a.yaml": NOTHING}, None, "", 2, f"kproxy: no objects in PATH{REMOVES}\n"),
+        ({"a.txt": WEB}, None, "", 2, f"kproxy: no objects in PATH{REFUSED}\n"),
+        ({"a.yaml": ""}, None, "", 2, f"kproxy: no objects in PATH{REFUSED}\n"),
+        ({"a.yaml": "# nothing\n---\n"}, None, "", 2, f"kproxy: no objects in PATH{REFUSED}\n"),
+        ({"a.yaml": NOTHING}, None, "", 2, f"kproxy: no objects in PATH{REFUSED}\n"),
         ({"a.yaml": NOTHING}, None, "--allow-empty", 0, ""),
-        ({"a.yaml": CONFIG_MAP}, None, "", 2, f"kproxy: no objects that kproxy uses in PATH{REMOVES} There are only objects of other kinds: 1 ConfigMap.\n"),
+        ({"a.yaml": CONFIG_MAP}, None, "", 2, f"kproxy: no objects that kproxy uses in PATH{REFUSED} There are only objects of other kinds: 1 ConfigMap.\n"),
         ({"a.yaml": CONFIG_MAP, "b.yaml": POD}, None, "", 0, ""),
-        ({"sub/a.yaml": WEB}, None, "", 2, f"kproxy: no objects in PATH{REMOVES} There are manifests in subfolders: -R reads them.\n"),
+        ({"sub/a.yaml": WEB}, None, "", 2, f"kproxy: no objects in PATH{REFUSED} There are manifests in subfolders: -R reads them.\n"),
         ({"sub/a.yaml": WEB}, None, "-R", 0, ""),
         ({"sub/a.yaml": WEB}, None, "--recursive", 0, ""),
         ({"a.yaml": "a: ["}, None, "", 1, "kproxy: PATH/a.yaml: line 2: not YAML: did not find expected node content\n"),
-        (NO_FOLDER, "", "", 2, f"kproxy: no objects in standard input{REMOVES}\n"),
+        (NO_FOLDER, "", "", 2, f"kproxy: no objects in standard input{REFUSED}\n"),
         (NO_FOLDER, "", "--allow-empty", 0, ""),
-        (NO_FOLDER, NOTHING, "", 2, f"kproxy: no objects in standard input{REMOVES}\n"),
-        ({"a.yaml": WEB}, "", "", 2, f"kproxy: no objects in standard input{REMOVES}\n"),
-        ({"a.yaml": WEB, "b.yaml": CONFIG_MAP, "sub/c.yaml": WEB}, "", "", 2, f"kproxy: no objects in standard input{REMOVES}\n"),
+        (NO_FOLDER, NOTHING, "", 2, f"kproxy: no objects in standard input{REFUSED}\n"),
+        ({"a.yaml": WEB}, "", "", 2, f"kproxy: no objects in standard input{REFUSED}\n"),
+        ({"a.yaml": WEB, "b.yaml": CONFIG_MAP, "sub/c.yaml": WEB}, "", "", 2, f"kproxy: no objects in standard input{REFUSED}\n"),
         ({"a.yaml": WEB}, NOTHING, "", 0, ""),
     ],
 )  # fmt: skip
