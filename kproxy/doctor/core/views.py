@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -13,7 +13,7 @@ from kproxy.doctor.core.diagnosis import Diagnosis
 from kproxy.printable import printable
 
 SHOWN = 5
-"""The number of findings of one cause to print. JSON contains all."""
+"""The number of findings of one cause, and of causes that could not be looked for, to print. JSON has all."""
 
 
 def as_text(diagnosis: Diagnosis) -> str:
@@ -40,7 +40,12 @@ def _unseen(findings: Iterable[Finding]) -> str:
     by_reason: dict[str, list[str]] = defaultdict(list)
     for finding in findings:
         by_reason["; ".join(finding.evidence)].append(finding.cause.id)
-    return "".join(f"cannot see: {printable(why)} ({', '.join(ids)})\n" for why, ids in by_reason.items())
+    return "".join(f"cannot see: {printable(why)} ({_some(ids)})\n" for why, ids in by_reason.items())
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return f"{', '.join(ids[:SHOWN])}{more}"
 
 
 def _summary(diagnosis: Diagnosis) -> str:
