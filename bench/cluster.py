@@ -17,7 +17,8 @@ import msgspec
 from bench.manifests import manifests
 from bench.samples import samples
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import SERVICES, SLICES, ApiResource, read_line, read_page
+from kproxy.sources.cluster.core.events import SERVICES, SLICES, ApiResource
+from kproxy.sources.cluster.core.formats import Json
 
 PAGE = 500
 
@@ -50,7 +51,7 @@ def main() -> None:
         gc.collect()
         before, begun = resident(), time.process_time()
         for body in listed:
-            for change in read_page(resource, body)[1]:
+            for change in Json().read_page(resource, body)[1]:
                 cache.apply(change)
         seconds, size = time.process_time() - begun, sum(map(len, listed)) / 1e6
         print(
@@ -63,7 +64,7 @@ def watch(resource: ApiResource, watched: list[bytes], cache: Cache) -> float:
     """Return the CPU time for each line, in microseconds."""
     begun = time.process_time()
     for line in watched:
-        change = read_line(resource, line).change
+        change = Json().read_event(resource, line).change
         assert change is not None
         cache.apply(change)
     return (time.process_time() - begun) / len(watched) * 1e6

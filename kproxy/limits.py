@@ -371,7 +371,7 @@ TABLE = (
     Limit(_API, "head of a response", RESPONSE_HEAD, "bytes", "the request is repeated later"),
     Limit(_API, "chunks of a response parsed in one turn", RESPONSE_CHUNKS, "", _TURN),
     Limit(_API, "one object of a list", API_OBJECT, "bytes", "the object is a problem"),
-    Limit(_API, "one line of a watch", API_OBJECT, "bytes", _KEPT),
+    Limit(_API, "one event of a watch", API_OBJECT, "bytes", _KEPT),
     Limit(_API, "objects of one kind", API_OBJECTS, "", _KEPT),
     Limit(_API, "invalid objects of one kind", API_INVALID, "", _KEPT),
     Limit(_API, "text of all objects of one kind", API_TEXT, "bytes", _KEPT),

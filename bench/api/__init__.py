@@ -1,7 +1,6 @@
 """`python -m bench.api`: what clients cost an API server, in requests, bytes and CPU time.
 
   relay.py     a TCP relay that counts bytes and connections
-  sizes.py     the sizes of the same objects in protobuf, which kube-proxy requests
   clients.py   many clients with the requests of kproxy or kube-proxy
   load.py      the CPU time of a real API server for them
   __main__.py  the measurements and the tables

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gzip
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,22 +14,22 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 from netns_lab.netns import in_fresh_namespace
 from rich.console import Console, Group
 from rich.table import Table
 
 from bench.api.load import Crowd, Load, Loads
 from bench.api.relay import Relay, settled
-from bench.api.sizes import event, protobuf
 from bench.daemon import kubeproxy
 from bench.daemon.measures import NUMBERS, Say
 from bench.daemon.real import started
 from bench.daemon.server import Server, replaced, serving
 from bench.daemon.subject import Subject, running
-from bench.manifests import manifests
 from bench.process import exits_with_status, output, parsed_by_root
 from bench.samples import Sample, samples
 from bench.suite import machine, publish
+from kproxy.sources.cluster.core.formats import JSON, PROTOBUF
 from tests.apiserver.kubeconfig import write_kubeconfig
 
 CHANGES = 1000
@@ -46,7 +45,7 @@ class Cost(Struct, frozen=True):
 
     client: str
     requests: int | None
-    """None if it is computed, or the server does not count them."""
+    """None if the server does not count them."""
     connections: int
     start: int
     changes: int
@@ -77,20 +76,6 @@ class Measured(NamedTuple):
         return Cost(name, requested, begun.connections, begun.received, changes.received)
 
 
-def computed(every: list[Sample]) -> list[Cost]:
-    """Return what kube-proxy receives, from the sizes of the objects in protobuf."""
-    items = manifests(every)["items"]
-    changes = sum(len(event(replaced(each, n).manifest)) for n, each in enumerate(every[:CHANGES]))
-    changes = changes * CHANGES // min(CHANGES, len(every))
-    pieces = [items[start : start + 500] for start in range(0, len(items), 500)]
-    zipped = sum(len(gzip.compress(b"".join(map(protobuf, piece)), 1)) for piece in pieces)
-    streamed = sum(len(event(item, "ADDED")) for item in items)
-    return [
-        Cost("protobuf, streamed (computed)", None, 1, streamed, changes),
-        Cost("protobuf, gzip, in pages (computed)", None, 1, zipped, changes),
-    ]
-
-
 def measure_all(services: int, kube_proxy: Path | None, say: Say) -> list[Cost]:
     """Measure all clients of the double one after the other, in the present network namespace."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -102,14 +87,11 @@ def measure_all(services: int, kube_proxy: Path | None, say: Say) -> list[Cost]:
     ):
         write_kubeconfig(Path(name) / "kubeconfig", f"http://127.0.0.1:{relay.port}", {})
         measured = Measured(server, relay, Path(name), every, server.requests)
-        say("kproxy, with streamed lists")
-        found = [measured.cost("kproxy, streamed", running)]
+        found = _kproxy(measured, say)
         server.set_streams(False)
-        say("kproxy, with lists in pages")
-        found.append(measured.cost("kproxy, in pages", running))
+        found += [replace(cost, client=f"{cost.client}, in pages") for cost in _kproxy(measured, say)]
         server.set_streams(True)
-        found += _kube_proxy(measured, kube_proxy, say)
-    return found + computed(every)
+        return [*found, *_kube_proxy(measured, kube_proxy, say)]
 
 
 def measure_real(
@@ -123,9 +105,17 @@ def measure_real(
         with Relay(server.control_plane.port) as relay:
             server.control_plane.write_kubeconfig(Path(name) / "kubeconfig", relay.port)
             measured = Measured(server, relay, Path(name), every)
-            say("kproxy")
-            found = [measured.cost("kproxy", running), *_kube_proxy(measured, kube_proxy, say)]
+            found = [*_kproxy(measured, say), *_kube_proxy(measured, kube_proxy, say)]
         return found, Loads(server, every, crowd).measure(say)
+
+
+def _kproxy(measured: Measured, say: Say) -> list[Cost]:
+    found = []
+    for name, content_type in (("kproxy", PROTOBUF), ("kproxy, JSON", JSON)):
+        say(name)
+        flags = [f"--kube-api-content-type={content_type}"]
+        found.append(measured.cost(name, partial(running, flags=flags)))
+    return found
 
 
 def _kube_proxy(measured: Measured, program: Path | None, say: Say) -> Iterator[Cost]:

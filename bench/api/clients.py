@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from bench.daemon.subject import NODE
 from bench.process import Failed
 from kproxy.sources.cluster.core.events import SERVICE_CIDRS, SERVICES, SLICES, ApiResource, node_resource
+from kproxy.sources.cluster.core.formats import JSON, PROTOBUF
 from kproxy.sources.cluster.core.streamed import QUERY
 from tests.controlplane import ADMIN
 
@@ -34,7 +35,7 @@ class Kind(NamedTuple):
     """False: requests complete lists, and ends."""
 
 
-JSON, PROTOBUF = "application/json", "application/vnd.kubernetes.protobuf,application/json"
+FIRST_PROTOBUF = f"{PROTOBUF},{JSON}"
 FOLLOWED = (SERVICES, SLICES, node_resource(NODE), SERVICE_CIDRS)
 PROXIED = SERVICES._replace(
     selector={
@@ -42,9 +43,9 @@ PROXIED = SERVICES._replace(
         "fieldSelector": "spec.clusterIP!=None",
     }
 )
-KPROXY = Kind("kproxy: JSON, HTTP/1.1", "--http1.1", JSON, FOLLOWED)
-KUBE_PROXY = Kind("kube-proxy: protobuf, HTTP/2", "--http2", PROTOBUF, (PROXIED, *FOLLOWED[1:]))
-OTHER = Kind("protobuf, HTTP/1.1", "--http1.1", PROTOBUF, FOLLOWED)
+KPROXY = Kind("kproxy: protobuf, HTTP/1.1", "--http1.1", FIRST_PROTOBUF, FOLLOWED)
+KUBE_PROXY = Kind("kube-proxy: protobuf, HTTP/2", "--http2", FIRST_PROTOBUF, (PROXIED, *FOLLOWED[1:]))
+OTHER = Kind("JSON, HTTP/1.1", "--http1.1", JSON, FOLLOWED)
 LISTED = Kind("JSON, HTTP/1.1, lists in gzip", "--http1.1", JSON, FOLLOWED, watches=False)
 KINDS = (KPROXY, KUBE_PROXY, OTHER, LISTED)
 

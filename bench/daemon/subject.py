@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
@@ -106,8 +106,10 @@ def peak_of(process: int) -> int:
 
 
 @contextmanager
-def running(folder: Path, tree: Path | None = None, owner: bool = True) -> Iterator[Kproxy]:
-    """Start kproxy, and stop it at the end. Its log is `folder`/log.
+def running(
+    folder: Path, tree: Path | None = None, owner: bool = True, flags: Sequence[str] = ()
+) -> Iterator[Kproxy]:
+    """Start kproxy with additional flags, and stop it at the end. Its log is `folder`/log.
 
     `tree` is another source folder with its .venv, whose kproxy is started instead of this one's. Without
     `owner`, its tables can be deleted by other programs.
@@ -118,7 +120,7 @@ def running(folder: Path, tree: Path | None = None, owner: bool = True) -> Itera
         command.append(UNOWNED)
     command += ["--kubeconfig", str(folder / "kubeconfig")]
     command += ["--state-dir", str(folder / "state"), "--cluster-cidr", CLUSTER_CIDR]
-    command += ["--node-name", NODE, "--node-ip", NODE_IP]
+    command += ["--node-name", NODE, "--node-ip", NODE_IP, *flags]
     (folder / "notify").unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, (folder / "log").open("a") as log:
         notified.bind(str(folder / "notify"))

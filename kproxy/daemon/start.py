@@ -246,6 +246,7 @@ async def _follow_cluster(host: _Host) -> None:
         follow_service_cidrs=not settings.service_cidr,
         follow_gateways=settings.gateway_controller,
         start_jitter=settings.start_jitter,
+        content_type=settings.kube_api_content_type,
     )
     place = str(credentials.place)
 

@@ -22,7 +22,7 @@ from kproxy.decode.fields import FieldError, Notes, is_label
 from kproxy.decode.kinds import Kind, find_slip
 from kproxy.decode.schema import unknown_fields
 from kproxy.decode.strict import strictly
-from kproxy.decode.text import from_json, to_python
+from kproxy.decode.text import Encoded, from_json, to_python
 from kproxy.gatewayapi import Gateway, GatewayClass, Namespace, ReferenceGrant, Route
 from kproxy.model import (
     ClusterNode,
@@ -195,10 +195,10 @@ def decode_object(
 ) -> DecodedObject | None:
     """Decode an object; None if kproxy does not use its kind. Raises UndecodableError.
 
-    `content` is JSON text (`Raw`), or a value loaded from YAML. `place` names its document, for errors in
-    which the object itself may be unknown. Of a `manifest`, fields that have no effect are warnings: an API
-    server stores no such fields, and a newer one has fields that are not known here. `usual` is
-    the result of `strictly` for the object, if there is one already.
+    `content` is JSON text (`Raw`), protobuf (`Encoded`), or a value loaded from YAML. `place` names its
+    document, for errors in which the object itself may be unknown. Of a `manifest`, fields that have no
+    effect are warnings: an API server stores no such fields, and a newer one has fields that are not known
+    here. `usual` is the result of `strictly` for the object, if there is one already.
     """
     kind, version = meta.kind or "", meta.api_version or ""
     known = _known(version, kind)
@@ -254,9 +254,11 @@ def _with_notes(decoded: DecodedObject, notes: Notes, source: str, kind: str, co
 
 
 def convert(content: Any, kind: type[T]) -> T:
-    """Convert JSON text or a loaded value to a type of `wire`. Raises msgspec.DecodeError."""
+    """Convert JSON text, protobuf or a loaded value to a type of `wire`. Raises msgspec.DecodeError."""
     if isinstance(content, Raw):
         return from_json(content, kind)
+    if isinstance(content, Encoded):
+        return content.convert(kind)
     return msgspec.convert(content, kind)
 
 

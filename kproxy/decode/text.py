@@ -1,5 +1,7 @@
 """Decodes JSON, and describes errors in it. No other module calls the decoder of JSON.
 
+`protobuf.py` decodes the other encoding of an API server. It is imported only if a server sends that.
+
 The decoder raises exceptions of many types, depending on the input: its own, and Python's for bytes that are
 not UTF-8, for nesting deeper than the stack, or for memory. Callers have to expect one type.
 """
@@ -17,8 +19,23 @@ T = TypeVar("T")
 _NOT_BEFORE_VALUES = bytes(set(range(256)) - set(b",[{"))
 
 
+class Encoded:
+    """An object in another encoding than JSON: the base class of `protobuf.Protobuf`."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def convert(self, kind: type[T]) -> T:
+        """Decode it to a type of `wire`. Raises MalformedError."""
+        raise NotImplementedError
+
+    def to_python(self) -> Any:
+        """Return what names it, as a loaded value; UNSET if that is impossible."""
+        raise NotImplementedError
+
+
 class MalformedError(msgspec.DecodeError):
-    """A text is not JSON, or has values that cannot be represented. The message has no full stop."""
+    """Bytes are not JSON or protobuf, or a value cannot be represented. The message has no full stop."""
 
 
 def from_json(text: bytes | bytearray | Raw, kind: type[T]) -> T:
@@ -44,6 +61,8 @@ def to_python(content: Any) -> Any:
 
     Numbers that msgspec refuses, and bytes that are not UTF-8, do not matter for this.
     """
+    if isinstance(content, Encoded):
+        return content.to_python()
     if not isinstance(content, Raw):
         return content
     try:

@@ -110,9 +110,9 @@ class EndpointHints(Wire):
 
 
 class ObjectReference(Wire):
-    api_group: str | None = None
     kind: str | None = None
     name: str | None = None
+    api_group: str | None = None
 
 
 class Endpoint(Wire):

@@ -10,7 +10,7 @@ from kproxy.intake.requests import Request
 from kproxy.limits import API_IDLE_SECONDS
 from kproxy.problems import KproxyError
 from kproxy.sources.cluster.connection import Connection
-from kproxy.sources.cluster.core.events import read_status
+from kproxy.sources.cluster.core.formats import Json
 
 
 class StatusError(KproxyError):
@@ -40,6 +40,6 @@ class Client:
         """Send an object, and return the server's. Raises as `get` does."""
         async with self._connection.send(Request(method, path, content), API_IDLE_SECONDS) as response:
             if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
-                status = read_status(await response.begin())
+                status = Json().read_status(await response.begin())
                 raise StatusError(response.status, status.message or status.reason or "")
             return from_json(await response.read(), dict[str, Any])

@@ -623,6 +623,17 @@ FLAGS = (
         default="`0s`",
         see="scale.md#5000-nodes",
     ),
+    Flag(
+        "--kube-api-content-type TYPE",
+        "run",
+        Group.DAEMON,
+        "In a cluster: the format in which the API server is to send objects, as in kube-proxy: "
+        "`application/vnd.kubernetes.protobuf` or `application/json`. Protobuf costs the server less time.",
+        text.content_type,
+        default=f"`{text.CONTENT_TYPES[0]}`",
+        suggestions=text.CONTENT_TYPES,
+        see="cluster.md#formats",
+    ),
     Flag("--endpoint-metrics", "run", Group.DAEMON, "Also count connections per endpoint."),
     Flag(
         "--sync-period DURATION",

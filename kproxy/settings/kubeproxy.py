@@ -22,6 +22,7 @@ from kproxy.settings.kubeproxy_flags import MODES, VERBOSE, Why
 from kproxy.settings.settings import HEALTHZ_PORT, METRICS_PORT, LocalMode
 from kproxy.settings.text import (
     bind_address,
+    content_type,
     duration,
     listen_address,
     networks,
@@ -51,7 +52,6 @@ _UNUSED = {
     "bindAddressHardFail": _Unused(Why.RETRIES_BIND),
     "clientConnection.acceptContentTypes": _Unused(_CLIENT),
     "clientConnection.burst": _Unused(_CLIENT, 10),
-    "clientConnection.contentType": _Unused(_CLIENT, "application/vnd.kubernetes.protobuf"),
     "clientConnection.qps": _Unused(_CLIENT, 5),
     "configSyncPeriod": _Unused(Why.WATCHES, "15m0s"),
     "enableProfiling": _Unused(Why.NO_PROFILES),
@@ -232,6 +232,7 @@ class _Field(NamedTuple):
 
 
 _FIELDS = {
+    "clientConnection.contentType": _Field("kube_api_content_type", str, content_type),
     "clientConnection.kubeconfig": _Field("kubeconfig", str, str),
     "hostnameOverride": _Field("node_name", str, node_name),
     "bindAddress": _Field("node_ip", str, _node_ip),

@@ -145,7 +145,7 @@ KUBE_PROXY_FLAGS = (
         "--ipvs-tcpfin-timeout DURATION",
         "--ipvs-udp-timeout DURATION",
     ),
-    *_without_effect(_OWN_CLIENT, "--kube-api-burst N", "--kube-api-content-type TYPE", "--kube-api-qps N"),
+    *_without_effect(_OWN_CLIENT, "--kube-api-burst N", "--kube-api-qps N"),
     KubeProxyFlag("--master", "URL", "the kubeconfig or the pod's environment has the API server's address"),
     KubeProxyFlag("--metrics-port", "PORT", "sets the port of `--metrics-bind-address`", _metrics_port),
     KubeProxyFlag("--oom-score-adj", "N", Why.OOM_SCORE),

@@ -15,7 +15,7 @@ from msgspec import Struct
 from kproxy.controlplane.ranges import Pool
 from kproxy.model import Address, Network
 from kproxy.probes.core.command import CommandTemplate
-from kproxy.settings.text import OLDEST_NFT, EngineSocket, SocketAddress
+from kproxy.settings.text import CONTENT_TYPES, OLDEST_NFT, EngineSocket, SocketAddress
 
 DNS_PORT = 53
 HEALTHZ_PORT, METRICS_PORT = 10256, 10249
@@ -111,6 +111,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sync_period: float = 300.0
     min_sync_period: float = 0.0
     start_jitter: float = 0.0
+    kube_api_content_type: str = CONTENT_TYPES[0]
     conntrack_max_per_core: int = 32768
     """0 does not change the maximum. The same holds for the other conntrack fields."""
     conntrack_min: int = 131072

@@ -24,6 +24,8 @@ OLDEST_NFT = (1, 0, 6)
 """The oldest version of nft that loads kproxy's rules."""
 OUTPUTS = ("wide", "name", "yaml", "json")
 PICTURES = ("svg", "dot")
+CONTENT_TYPES = ("application/vnd.kubernetes.protobuf", "application/json")
+"""The formats in which an API server sends objects, the usual one first."""
 RESOLVERS = ("systemd-resolved", "dnsmasq", "unbound")
 OUTPUTS_WITH_ARGUMENT = {"jsonpath": "TEMPLATE", "custom-columns": "COLUMNS"}
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
@@ -39,6 +41,13 @@ class SocketAddress(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def content_type(text: str) -> str:
+    """Return one of CONTENT_TYPES. An empty text stands for the usual one, as in kube-proxy."""
+    if text and text not in CONTENT_TYPES:
+        raise ValueError(f"{text!r} is not one of {', '.join(CONTENT_TYPES)}")
+    return text or CONTENT_TYPES[0]
 
 
 def socket_address(text: str) -> SocketAddress | None:

@@ -62,6 +62,7 @@ def main() -> None:
                 user = client_certificate(authority.client())
             ca = authority.certificate if authority else None
             write_kubeconfig(arguments.kubeconfig, api.url, user, ca=ca)
+        api.prepare()
         gc.freeze()
         print(api.url, flush=True)
         signal.sigwait({signal.SIGTERM, signal.SIGINT})

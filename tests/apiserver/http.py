@@ -10,13 +10,16 @@ import gzip
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 import h11
 import msgspec
+
+from tests.apiserver import protobuf
 
 PIECE = 256 * 1024
 CHUNKED_FROM = 2048
@@ -55,6 +58,8 @@ class Connection:
         self.pace: tuple[int, float] | None = None
         """The size of a piece in bytes, and the pause after it in seconds."""
         self._gzip = False
+        self.protobuf = False
+        """Whether the present request is answered in protobuf, as far as that is possible."""
 
     async def request(self) -> Request | None:
         """Return the next request; None if the client has closed, or does not speak HTTP."""
@@ -123,9 +128,23 @@ class Connection:
         """Send a complete answer with a JSON body."""
         await self.answer(status, msgspec.json.encode(content) + b"\n", headers=headers)
 
-    async def begin(self, status: int = 200) -> None:
-        """Send the head of a stream."""
-        await self._head(status, [("content-type", "application/json")])
+    async def object(self, status: int, body: bytes, headers: Headers = ()) -> None:
+        """Send an object, a list or a Status, which is JSON here, in the format that the client accepts."""
+        with suppress(protobuf.Unencodable):
+            if self.protobuf:
+                body = protobuf.response(body)
+                await self.answer(status, body, protobuf.MEDIA_TYPE, headers)
+                return
+        await self.answer(status, body, headers=headers)
+
+    async def begin(self) -> None:
+        """Send the head of a watch."""
+        kind = f"{protobuf.MEDIA_TYPE};stream=watch" if self.protobuf else "application/json"
+        await self._head(200, [("content-type", kind)])
+
+    async def events(self, lines: Iterable[bytes]) -> None:
+        """Send events of a watch, which are lines of JSON here, in the format of its head."""
+        await self.send(b"".join(map(protobuf.event, lines) if self.protobuf else lines))
 
     async def _head(self, status: int, headers: Headers) -> None:
         await self._send(h11.Response(status_code=status, headers=list(headers), reason=reason(status)))

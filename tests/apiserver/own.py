@@ -47,6 +47,10 @@ class Own:
         """Return another namespace, whose name begins with the name of this one."""
         return Own(self._connect, self.namespace + suffix)
 
+    def connected(self) -> Client:
+        """Return another client."""
+        return self._connect()
+
     # Objects in the namespace
 
     def service(self, name: str = "web", port: int = 80, labels: dict[str, str] | None = None) -> Manifest:

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, NamedTuple, TypeVar
 
-from tests.apiserver import faults
+import msgspec
+
+from tests.apiserver import faults, protobuf
 from tests.apiserver.access import Access
 from tests.apiserver.certificates import Authority
+from tests.apiserver.events import event_line
 from tests.apiserver.faults import Faults
 from tests.apiserver.http import Connection, Request
 from tests.apiserver.listener import Bind, Listener, server_context
@@ -91,6 +94,8 @@ class ApiServer:
         """Whether bookmarks are sent without `watches.bookmark`."""
         self.streams = True
         """Whether streamed lists are sent (the feature WatchList)."""
+        self.protobuf = True
+        """Whether clients that accept protobuf get it, as far as the objects have such a form."""
         self.expired_as_status = False
         """Whether a watch from a compacted revision gets HTTP status 410 instead of an ERROR event."""
         self.watches = Watches(self.store, self)
@@ -179,6 +184,14 @@ class ApiServer:
         """Create or replace many objects."""
         self.store.load(manifests)
 
+    def prepare(self) -> None:
+        """Encode the objects, so that a streamed list costs no time for that, as in a real server in Go."""
+        for resource, collection in self.store.collections.items():
+            if protobuf.has_protobuf(resource.kind):
+                for stored in collection.objects.values():
+                    with suppress(protobuf.Unencodable):
+                        protobuf.event(event_line(resource, "ADDED", stored.body))
+
     def get(self, kind: str, name: str, namespace: str = "default") -> Manifest:
         """Return an object as it is now."""
         resource = BY_KIND[kind]
@@ -215,6 +228,7 @@ class ApiServer:
         verb = _verb(request, target)
         plural = target.resource.plural if target else ""
         self.log.append(LoggedRequest(time.monotonic(), *request[:4], verb, plural, connection.number))
+        connection.protobuf = self._in_protobuf(request, target)
         try:
             if await faults.apply(connection, self.faults.take(verb, plural), self.faults):
                 return
@@ -226,19 +240,23 @@ class ApiServer:
             await self._resource(connection, request, target, verb)
         except ApiError as error:
             headers = [("retry-after", str(error.retry_after))] if error.retry_after is not None else []
-            await connection.json(error.code, error.status, headers)
+            await connection.object(error.code, msgspec.json.encode(error.status), headers)
+
+    def _in_protobuf(self, request: Request, target: Target | None) -> bool:
+        accepted = request.headers.get("accept", "").startswith(protobuf.MEDIA_TYPE)
+        known = target is not None and protobuf.has_protobuf(target.resource.kind)
+        return self.protobuf and accepted and known
 
     async def _resource(self, connection: Connection, request: Request, target: Target, verb: str) -> None:
         match verb:
             case "watch":
                 await self.watches.serve(connection, target, request.query)
             case "list":
-                await connection.answer(200, list_objects(self.store, target, request.query))
+                await connection.object(200, list_objects(self.store, target, request.query))
             case "get":
-                await connection.answer(200, get(self.store, target))
+                await connection.object(200, get(self.store, target))
             case _:
-                status, body = write(self.store, target, request)
-                await connection.answer(status, body)
+                await connection.object(*write(self.store, target, request))
 
     async def _other(self, connection: Connection, request: Request) -> None:
         if request.method != "GET":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from tests.apiserver import protobuf
 from tests.apiserver.events import (
     Settings,
     Start,
@@ -37,6 +38,12 @@ class Line(NamedTuple):
     data: bytes
 
 
+class Extra(NamedTuple):
+    """An event that is not one of the store, as a line of JSON."""
+
+    line: bytes
+
+
 class End(NamedTuple):
     """The end of the stream, properly or with a RST."""
 
@@ -47,7 +54,7 @@ class BookmarkNow(NamedTuple):
     """A bookmark outside the schedule."""
 
 
-Item = Event | Line | End | BookmarkNow
+Item = Event | Line | Extra | End | BookmarkNow
 
 
 class Sent(NamedTuple):
@@ -109,18 +116,19 @@ class Watches:
                 if self.settings.expired_as_status:
                     raise
                 await connection.begin()
-                await connection.send(status_line(error))
+                await connection.events([status_line(error)])
                 await connection.end()
                 return
             self.open.append(watch)
             listed_at = self.store.revision
+        connection.protobuf &= self._have_protobuf(watch, events)
         closed = asyncio.create_task(connection.closed())
         closed.add_done_callback(lambda _: watch.wake.set())
         try:
             await connection.begin()
             await self._send(connection, watch, events)
             if start.ends_list:
-                await connection.send(bookmark_line(target.resource, listed_at, ends_list=True))
+                await connection.events([bookmark_line(target.resource, listed_at, ends_list=True)])
             await self._follow(connection, watch, start, closed)
         finally:
             closed.cancel()
@@ -169,6 +177,8 @@ class Watches:
             match item:
                 case Line(data=data):
                     await connection.send(data)
+                case Extra(line=line):
+                    await connection.events([line])
                 case BookmarkNow():
                     await self._bookmark(connection, watch, newer_than)
                 case End(reset=True):
@@ -188,7 +198,17 @@ class Watches:
         if lines:
             now = time.monotonic()
             self.sent.extend(Sent(*what, now) for what in sent)
-            await connection.send(b"".join(lines))
+            await connection.events(lines)
+
+    def _have_protobuf(self, watch: Watch, events: list[Event]) -> bool:
+        """Whether the events with which a watch begins can be sent in protobuf."""
+        try:
+            for event in events:
+                if line := shown(watch.target.resource, event, watch.matches):
+                    protobuf.event(line[1])
+        except protobuf.Unencodable:
+            return False
+        return True
 
     async def _bookmark(self, connection: Connection, watch: Watch, least: int) -> None:
         """Send a bookmark, unless changes are queued: it would say that there are none up to its revision."""
@@ -197,7 +217,7 @@ class Watches:
                 return
             revision = self.store.revision
         if revision >= least and wants_bookmarks(watch.query):
-            await connection.send(bookmark_line(watch.target.resource, revision))
+            await connection.events([bookmark_line(watch.target.resource, revision)])
 
     # Actions of tests on open watches, from any thread; `resource` is a plural, "" for all.
 
@@ -211,7 +231,7 @@ class Watches:
 
     def error(self, error: ApiError, resource: str = "") -> None:
         """Send an ERROR event, and end the stream as a real server does."""
-        self._all(resource, Line(status_line(error)), End())
+        self._all(resource, Extra(status_line(error)), End())
 
     def expire(self, resource: str = "") -> None:
         """Send 410, as a server may do during a watch."""
@@ -221,7 +241,7 @@ class Watches:
         """Send the last state of an object again."""
         for watch in self.of(resource):
             found = self.store.collections[watch.target.resource].objects[key]
-            watch.put([Line(event_line(watch.target.resource, "MODIFIED", found.body))])
+            watch.put([Extra(event_line(watch.target.resource, "MODIFIED", found.body))])
 
     def bookmark(self, resource: str = "") -> None:
         """Send a bookmark now."""

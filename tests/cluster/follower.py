@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kproxy.model import NamespacedName, Node
+from kproxy.sources.cluster.core.formats import PROTOBUF
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.cluster.reflector import Pacing
 from kproxy.sources.cluster.source import Cluster
@@ -59,6 +60,7 @@ class Follower:
         credentials: Credentials | None = None,
         sync: bool = True,
         start_jitter: float = 0.0,
+        content_type: str = PROTOBUF,
         **cluster: Any,
     ) -> None:
         if credentials is None:
@@ -66,7 +68,14 @@ class Follower:
                 folder / "kubeconfig", cluster.pop("url", api.url), user or {}, **cluster
             )
             credentials = Credentials(config)
-        self.source = Cluster(credentials, "n1", lambda _: Node("n1"), pacing, start_jitter=start_jitter)
+        self.source = Cluster(
+            credentials,
+            "n1",
+            lambda _: Node("n1"),
+            pacing,
+            start_jitter=start_jitter,
+            content_type=content_type,
+        )
         self.woken = threading.Event()
         self._sync = sync
         self._loop = asyncio.new_event_loop()

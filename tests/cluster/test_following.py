@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kproxy.settings.text import CONTENT_TYPES
 from kproxy.sources.cluster.reflector import Pacing
 from tests.apiserver import ApiServer
 from tests.apiserver.faults import Answer, Delay, Hold, Reset, Silence, Trickle
@@ -457,15 +458,20 @@ def test_a_repeated_event_has_no_effect(api: ApiServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("protobuf", "data"),
     [
-        b"<html>\n",
-        b'{"type":"ADDED","object":{"metadata":{"na\n',
-        b'{"type":"WHAT","object":{}}\n',
-        b"\xff\n",
+        (False, b"<html>\n"),
+        (False, b'{"type":"ADDED","object":{"metadata":{"na\n'),
+        (False, b'{"type":"WHAT","object":{}}\n'),
+        (False, b"\xff\n"),
+        (True, b"\0\0\0\x05<html"),
+        (True, b"\0\0\0\0"),
     ],
 )
-def test_a_watch_is_resumed_after_an_invalid_line(api: ApiServer, tmp_path: Path, data: bytes) -> None:
+def test_a_watch_is_resumed_after_an_invalid_event(
+    api: ApiServer, tmp_path: Path, protobuf: bool, data: bytes
+) -> None:
+    api.protobuf = protobuf
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
         watching(api)
@@ -477,15 +483,55 @@ def test_a_watch_is_resumed_after_an_invalid_line(api: ApiServer, tmp_path: Path
         assert (lists(api), len(api.requests(verb="watch", resource=SERVICES))) == (1, 2)
 
 
-def test_an_incomplete_last_line_is_received_again(api: ApiServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [b"<html>\n", b"\xff\xff\xff\xff"])
+def test_everything_is_listed_again_after_an_event_that_is_too_long(
+    api: ApiServer, tmp_path: Path, data: bytes
+) -> None:
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
         watching(api)
-        api.watches.inject(b'{"type":"MODIFIED","object":{"meta', SERVICES)
+        with api.burst():
+            api.update(service("web", 81))
+            api.watches.inject(data, SERVICES)
+            api.update(service("web", 82))
+        follower.wait(lambda: follower.port() == 82)
+        assert lists(api) == 2
+
+
+@pytest.mark.parametrize(
+    ("protobuf", "data"), [(False, b'{"type":"MODIFIED","object":{"meta'), (True, b"\0\0\1\0\x0a\x05ADDED")]
+)
+def test_an_incomplete_last_event_is_received_again(
+    api: ApiServer, tmp_path: Path, protobuf: bool, data: bytes
+) -> None:
+    api.protobuf = protobuf
+    api.create(service("web"))
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.watches.inject(data, SERVICES)
         api.watches.end(SERVICES)
         api.update(service("web", 81))
         follower.changed("web")
         assert lists(api) == 1
+
+
+@pytest.mark.parametrize("content_type", CONTENT_TYPES)
+@pytest.mark.parametrize("streams", [True, False])
+def test_lists_and_changes_arrive_in_either_format(
+    api: ApiServer, tmp_path: Path, content_type: str, streams: bool
+) -> None:
+    api.streams = streams
+    api.create(*(service(f"s{number}") for number in range(7)))
+    with Follower(api, tmp_path, QUICK._replace(page=3), content_type=content_type) as follower:
+        watching(api)
+        assert len(follower.names()) == 7
+        api.create(service("web"))
+        follower.changed("web")
+        api.delete(service("s3"))
+        follower.changed("s3")
+        assert follower.names() == ["s0", "s1", "s2", "s4", "s5", "s6", "web"]
+    accepted = {request.headers["accept"].partition(",")[0] for request in api.log}
+    assert accepted == {content_type}
 
 
 def test_a_watch_in_small_pieces(api: ApiServer, tmp_path: Path) -> None:

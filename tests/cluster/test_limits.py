@@ -10,7 +10,7 @@ import pytest
 
 from kproxy.intake import requests
 from kproxy.sources.cluster import reflector
-from kproxy.sources.cluster.core import events
+from kproxy.sources.cluster.core import events, formats
 from tests.apiserver import ApiServer
 from tests.apiserver.faults import Answer, Flood
 from tests.cluster.follower import QUICK, Follower, service
@@ -45,7 +45,8 @@ def _low(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lower the limits, so that the tests are quick."""
     monkeypatch.setattr(requests, "API_PAGE", 2 << 20)
     monkeypatch.setattr(events, "API_OBJECT", 1 << 20)
-    monkeypatch.setattr(events, "API_VALUES", 30_000)
+    monkeypatch.setattr(formats, "API_OBJECT", 1 << 20)
+    monkeypatch.setattr(formats, "API_VALUES", 30_000)
     monkeypatch.setattr(events, "API_OBJECTS", 20)
     monkeypatch.setattr(events, "API_INVALID", 5)
     monkeypatch.setattr(events, "API_TEXT", 3 << 20)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kproxy.sources.cluster.core import events, streamed
+from kproxy.sources.cluster.core import events, formats, streamed
 from kproxy.sources.cluster.core.events import END_OF_LIST
 from kproxy.sources.cluster.reflector import Reflector
 from tests.apiserver import ApiServer
@@ -88,6 +88,7 @@ HOSTILE = {
 def _low(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lower the limits, so that the tests are quick."""
     monkeypatch.setattr(events, "API_OBJECT", 1 << 20)
+    monkeypatch.setattr(formats, "API_OBJECT", 1 << 20)
     monkeypatch.setattr(events, "API_OBJECTS", 20)
     monkeypatch.setattr(events, "API_INVALID", 5)
     monkeypatch.setattr(events, "API_TEXT", 3 << 20)

@@ -54,14 +54,14 @@ from kproxy.show.snapshot import decode as decode_snapshot
 from kproxy.show.workloads import workload_manifest
 from kproxy.sources.cluster.core.cache import Cache
 from kproxy.sources.cluster.core.events import (
+    SERVICE_CIDRS,
     SERVICES,
     SLICES,
     ObjectChange,
     node_resource,
-    read_line,
-    read_page,
-    read_status,
 )
+from kproxy.sources.cluster.core.formats import Json
+from kproxy.sources.cluster.core.protobuf import ProtobufFormat
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.configuration import read_configuration
 from kproxy.sources.core.inventory import manifest_inventory
@@ -73,10 +73,15 @@ from kproxy.sources.engines.core.streams import Streams
 from kproxy.state.store import Store
 from kproxy.table.script import script
 from kproxy.table.skeleton import Options
+from tests.apiserver import protobuf
 from tests.unit.make import NODE, RANGES
 
 CORPUS = Path(__file__).parent / "corpus"
 RESOURCES = (SERVICES, SLICES, node_resource("n1"))
+PROTOBUF_RESOURCES = (*RESOURCES, SERVICE_CIDRS)
+A_STATUS = (
+    b'{"kind":"Status","apiVersion":"v1","message":"later","details":{"retryAfterSeconds":1},"code":429}'
+)
 
 
 class Target(NamedTuple):
@@ -194,14 +199,27 @@ def _applied(changes: Iterable[ObjectChange]) -> None:
 def page(data: bytes) -> None:
     """Read a page of a list, of each kind."""
     for resource in RESOURCES:
-        _applied(read_page(resource, data)[1])
+        _applied(Json().read_page(resource, data)[1])
 
 
 def line(data: bytes) -> None:
     """Read a line of a watch, of each kind."""
     for resource in RESOURCES:
-        event = read_line(resource, data)
+        event = Json().read_event(resource, data)
         _applied([event.change] if event.change else [])
+
+
+def frame(data: bytes) -> None:
+    """Read an event of a watch in protobuf, of each kind."""
+    for resource in PROTOBUF_RESOURCES:
+        event = ProtobufFormat().read_event(resource, data)
+        _applied([event.change] if event.change else [])
+
+
+def protobuf_page(data: bytes) -> None:
+    """Read a page of a list in protobuf, of each kind."""
+    for resource in PROTOBUF_RESOURCES:
+        _applied(ProtobufFormat().read_page(resource, data)[1])
 
 
 READERS = (
@@ -346,7 +364,10 @@ TARGETS = (
     Target("kubeconfig", kubeconfig, (KproxyError,)),
     Target("page", page, (InvalidResponseError,)),
     Target("line", line, (InvalidResponseError,)),
-    Target("status", read_status),
+    Target("frame", frame, (InvalidResponseError,)),
+    Target("protobuf-page", protobuf_page, (InvalidResponseError,)),
+    Target("status", Json().read_status),
+    Target("protobuf-status", ProtobufFormat().read_status, made=lambda: protobuf.response(A_STATUS)),
     Target("snapshot", decode_snapshot, (KproxyError,), a_snapshot),
     Target("netlink", netlink, (ValueError,)),
     Target("database", database, (KproxyError,), a_database),

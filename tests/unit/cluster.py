@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from kproxy.sources.cluster.core.events import ApiResource, Event, ObjectChange, read_line
+from kproxy.sources.cluster.core.events import ApiResource, Event, ObjectChange
+from kproxy.sources.cluster.core.formats import Json
 
 LABEL = "kubernetes.io/service-name"
 
@@ -51,7 +52,7 @@ def line(type_: str, content: Any) -> bytes:
 
 def event(resource: ApiResource, type_: str, content: Any) -> Event:
     """Return a line of a watch, decoded."""
-    return read_line(resource, line(type_, content))
+    return Json().read_event(resource, line(type_, content))
 
 
 def change(resource: ApiResource, type_: str, content: Any) -> ObjectChange:

@@ -11,22 +11,22 @@ import pytest
 from kproxy.decode import Document, decode
 from kproxy.model import ClusterNode, EndpointSlice
 from kproxy.problems import InvalidResponseError
-from kproxy.sources.cluster.core import events
+from kproxy.settings.text import CONTENT_TYPES
+from kproxy.sources.cluster.core import events, formats
 from kproxy.sources.cluster.core.events import (
     END_OF_LIST,
+    GATEWAY_API,
     SERVICE_CIDRS,
     SERVICES,
     SLICES,
     UNNAMED,
     ApiResource,
     Event,
-    Lines,
     ObjectChange,
     node_resource,
-    read_line,
-    read_page,
-    read_status,
 )
+from kproxy.sources.cluster.core.formats import JSON, PROTOBUF, Json, Lines, accepted, format_of
+from kproxy.sources.cluster.core.protobuf import ProtobufFormat
 from tests.unit.cluster import api_node, api_service, api_slice, change, event, line
 from tests.unit.make import name
 
@@ -38,14 +38,47 @@ def page(*items: Any, **metadata: Any) -> bytes:
 
 
 def test_a_page_has_objects_and_a_continue_token() -> None:
-    metadata, changes = read_page(SERVICES, page(api_service("a"), api_service("b"), **{"continue": "token"}))
+    metadata, changes = Json().read_page(
+        SERVICES, page(api_service("a"), api_service("b"), **{"continue": "token"})
+    )
     assert metadata.continue_ == "token"
     found = [(change.key, change.model is not None) for change in changes]
     assert found == [(name("a"), True), (name("b"), True)]
 
 
+def test_the_formats_are_those_of_the_flag() -> None:
+    assert CONTENT_TYPES == (PROTOBUF, JSON)
+
+
+@pytest.mark.parametrize(
+    ("resource", "wanted", "header"),
+    [
+        (SERVICES, PROTOBUF, "application/vnd.kubernetes.protobuf,application/json"),
+        (SERVICES, JSON, "application/json"),
+        *((resource, PROTOBUF, "application/json") for resource in GATEWAY_API),
+    ],
+)
+def test_custom_resources_are_requested_in_json(resource: ApiResource, wanted: str, header: str) -> None:
+    assert accepted(resource, wanted) == header
+
+
+@pytest.mark.parametrize(
+    ("content_type", "kind"),
+    [
+        ("application/vnd.kubernetes.protobuf", ProtobufFormat),
+        ("Application/vnd.kubernetes.protobuf ;stream=watch", ProtobufFormat),
+        ("application/json", Json),
+        ("text/html", Json),
+        ("", Json),
+        (None, Json),
+    ],
+)
+def test_the_format_of_a_response(content_type: str | None, kind: type) -> None:
+    assert type(format_of(content_type)) is kind
+
+
 def test_the_last_page_has_a_resource_version() -> None:
-    metadata, changes = read_page(SERVICES, page(resourceVersion="17"))
+    metadata, changes = Json().read_page(SERVICES, page(resourceVersion="17"))
     assert (metadata.continue_, metadata.resource_version, list(changes)) == (None, "17", [])
 
 
@@ -93,7 +126,7 @@ def test_an_error_has_a_status() -> None:
 
 def test_an_invalid_object_does_not_affect_others_on_the_page() -> None:
     invalid = api_service("invalid", ports=[{"port": 0}])
-    _, (first, second) = read_page(SERVICES, page(invalid, api_service("valid")))
+    _, (first, second) = Json().read_page(SERVICES, page(invalid, api_service("valid")))
     assert first.key == name("invalid")
     assert first.undecodable is not None
     expected = "cluster: Service default/invalid: spec.ports[0].port: 0 is not a port (1-65535)"
@@ -159,18 +192,18 @@ def test_annotations_are_not_kept() -> None:
 )
 def test_a_line_that_is_not_an_event_is_an_error(text: bytes) -> None:
     with pytest.raises(InvalidResponseError):
-        read_line(SERVICES, text)
+        Json().read_event(SERVICES, text)
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", page(api_service())[:-2], b"\xff", b"[" * 100_000])
 def test_a_response_that_is_not_a_list_is_an_error(text: bytes) -> None:
     with pytest.raises(InvalidResponseError):
-        read_page(SERVICES, text)
+        Json().read_page(SERVICES, text)
 
 
 @pytest.mark.parametrize("text", [b"", b"<html>", b"[]", b"\xff", b"[" * 100_000])
 def test_an_invalid_status_is_read_as_an_empty_one(text: bytes) -> None:
-    assert read_status(text).code is None
+    assert Json().read_status(text).code is None
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
@@ -183,8 +216,8 @@ def test_lines_are_assembled_from_pieces_of_any_size(size: int) -> None:
 
 
 def test_a_line_that_is_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "API_OBJECT", 9)
-    monkeypatch.setattr(events, "EVENT_OVERHEAD", 1)
+    monkeypatch.setattr(formats, "API_OBJECT", 9)
+    monkeypatch.setattr(formats, "EVENT_OVERHEAD", 1)
     lines = Lines()
     assert list(lines.feed(b"12345")) == []
     with pytest.raises(InvalidResponseError):

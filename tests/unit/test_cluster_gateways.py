@@ -10,7 +10,8 @@ import pytest
 from kproxy.gatewayapi import NO_OBJECTS, GatewayObjects
 from kproxy.model import EndpointSlice, NamespacedName, Node, Service, parse_address
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import GATEWAY_API, ApiResource, ObjectChange, read_line
+from kproxy.sources.cluster.core.events import GATEWAY_API, ApiResource, ObjectChange
+from kproxy.sources.cluster.core.formats import Json
 from kproxy.sources.cluster.gateways import GatewayServices
 from tests.flows.scenarios.gateways import gateway, made, route
 from tests.unit.make import decoded as decoded_text
@@ -26,7 +27,7 @@ RESOURCES = {resource.kind: resource for resource in GATEWAY_API}
 def change(manifest: dict[str, Any], event: str = "MODIFIED") -> ObjectChange:
     """The change of a line of a watch."""
     resource: ApiResource = RESOURCES[manifest["kind"]]
-    found = read_line(resource, msgspec.json.encode({"type": event, "object": manifest})).change
+    found = Json().read_event(resource, msgspec.json.encode({"type": event, "object": manifest})).change
     assert found is not None
     return found
 

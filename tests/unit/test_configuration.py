@@ -314,7 +314,7 @@ def test_kube_proxys_defaults_cause_at_most_one_warning(mode: str, warnings: int
 EVERY_FIELD = """
 bindAddress: 192.0.2.7
 bindAddressHardFail: true
-clientConnection: {acceptContentTypes: a, burst: 1, contentType: c, kubeconfig: /kubeconfig, qps: 0.5}
+clientConnection: {acceptContentTypes: a, burst: 1, contentType: application/json, kubeconfig: /kubeconfig, qps: 0.5}
 clusterCIDR: 10.244.0.0/16
 configSyncPeriod: 5m0s
 conntrack: {maxPerCore: 1, min: 1, tcpBeLiberal: true, tcpCloseWaitTimeout: 1m0s,
@@ -374,7 +374,8 @@ def test_every_field_has_an_effect_or_causes_a_warning() -> None:
         (effects[".".join(path)],) = [*found.values, *(w.partition(":")[0] for w in found.warnings)]
     with_effect = {path for path, named in effects.items() if not path.startswith(named)}
     assert with_effect == {
-        *("bindAddress", "clientConnection.kubeconfig", "clusterCIDR", "detectLocalMode", "hostnameOverride"),
+        *("bindAddress", "clusterCIDR", "detectLocalMode", "hostnameOverride"),
+        *("clientConnection.kubeconfig", "clientConnection.contentType"),
         *("detectLocal.bridgeInterface", "detectLocal.interfaceNamePrefix", "nodePortAddresses"),
         *("healthzBindAddress", "metricsBindAddress", "logging.verbosity"),
         *("conntrack.maxPerCore", "conntrack.min", "conntrack.tcpBeLiberal"),

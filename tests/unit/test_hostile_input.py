@@ -24,10 +24,8 @@ from kproxy.sources import documents as documents_module
 from kproxy.sources import files
 from kproxy.sources.cluster.core.events import (
     SERVICES,
-    read_line,
-    read_page,
-    read_status,
 )
+from kproxy.sources.cluster.core.formats import Json
 from kproxy.sources.cluster.credentials import Credentials, CredentialsError
 from kproxy.sources.cluster.reflector import Pacing, Reflector, StatusError
 from kproxy.sources.configuration import read_configuration
@@ -276,10 +274,10 @@ def test_a_bad_object_of_a_cluster_is_a_problem_and_the_others_are_used(
     bad = f'{{"metadata": {{"name": "bad", "namespace": "n"}}, {part}}}'
     good = '{"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}'
     page = f'{{"metadata": {{}}, "items": [{bad}, {good}]}}'.encode(errors="surrogateescape")
-    _, (first, second) = read_page(SERVICES, page)
+    _, (first, second) = Json().read_page(SERVICES, page)
     line = f'{{"type": "ADDED", "object": {bad}}}'.encode(errors="surrogateescape")
     assert second.model is not None
-    for change in (first, read_line(SERVICES, line).change):
+    for change in (first, Json().read_event(SERVICES, line).change):
         assert change is not None
         assert change.undecodable is not None
         assert message is None or message in str(change.undecodable)
@@ -292,10 +290,10 @@ def test_a_bad_object_of_a_cluster_is_a_problem_and_the_others_are_used(
 def test_a_response_that_is_not_of_an_api_server_is_an_error_of_the_connection(text: str) -> None:
     data = text.encode(errors="surrogateescape")
     with pytest.raises(InvalidResponseError):
-        read_page(SERVICES, data)
+        Json().read_page(SERVICES, data)
     with pytest.raises(InvalidResponseError):
-        read_line(SERVICES, data)
-    assert read_status(data) == wire.Status()
+        Json().read_event(SERVICES, data)
+    assert Json().read_status(data) == wire.Status()
 
 
 @pytest.mark.parametrize(

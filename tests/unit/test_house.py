@@ -56,8 +56,10 @@ ALLOWED = {
         "textwrap",
         "typing",
     ),
-    *("__future__", "msgspec", "_blake2"),
+    *("__future__", "msgspec", "_blake2", "datetime", "google"),
 }
+# datetime is more than that, but the arithmetic of dates is no clock.
+CLOCKS = {"now", "today", "utcnow"}
 # sys is more than that, but how this machine lays out an integer is a constant.
 ALLOWED_OF_SYS = {"byteorder"}
 EFFECTS_WITHOUT_IMPORT = {"open", "print", "input", "breakpoint", "exec", "eval", "__import__"}
@@ -121,6 +123,8 @@ def impurities(source: str, package: str) -> Iterator[str]:
                 yield f"line {node.lineno}: calls {name}"
             case ast.Attribute(value=ast.Name(id="sys"), attr=name) if name not in ALLOWED_OF_SYS:
                 yield f"line {node.lineno}: uses sys.{name}"
+            case ast.Attribute(value=ast.Name(id="datetime" | "date"), attr=name) if name in CLOCKS:
+                yield f"line {node.lineno}: uses {name}"
 
 
 def lab_imports(source: str) -> list[str]:
@@ -249,6 +253,7 @@ def test_the_list_of_pure_code_names_what_exists(entry: str) -> None:
         ("from kproxy import nonsense_that_is_not_there as x\nopen('f')", "line 2: calls open"),
         ("print(1)", "line 1: calls print"),
         ("import sys\nsys.stdout.write('')", "line 2: uses sys.stdout"),
+        ("from datetime import datetime\ndatetime.now()", "line 2: uses now"),
         ("from sys import argv", "line 1: imports sys.argv"),
     ],
 )
@@ -261,6 +266,7 @@ def test_an_impurity_is_found(source: str, complaint: str) -> None:
     [
         "from __future__ import annotations",
         "import sys\nlittle = sys.byteorder == 'little'",
+        "from datetime import datetime\nparsed = datetime.fromisoformat('2026-01-05')",
         "from msgspec import Struct",
         "from collections.abc import Mapping",
         "import kproxy.model",

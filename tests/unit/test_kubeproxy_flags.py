@@ -13,6 +13,7 @@ from kproxy.settings.flags import flags_of
 from kproxy.settings.kubeproxy_flags import KUBE_PROXY_FLAGS
 from kproxy.settings.text import SocketAddress, addresses, networks
 from kproxy.settings.verbs import VERBS
+from kproxy.sources.cluster.core.formats import JSON, PROTOBUF
 
 OWN = {spelling for flag in flags_of("run") for spelling in flag.spellings}
 
@@ -71,6 +72,8 @@ EFFECTS: dict[str, dict[str, Any]] = {
     "--iptables-sync-period=1m --iptables-min-sync-period=0s": {"sync_period": 60.0, "min_sync_period": 0.0},
     "--proxy-mode=nftables": {},
     "--profiling=false": {},
+    "--kube-api-content-type=": {"kube_api_content_type": PROTOBUF},
+    "--kube-api-content-type=application/json": {"kube_api_content_type": JSON},
     "--cluster-cidr= --nodeport-addresses=": {"cluster_cidr": (), "nodeport_addresses": None},
     "--cluster-cidr=10.244.1.0/16": {"cluster_cidr": networks("10.244.0.0/16")},
     "--nodeport-addresses=localhost,all": {"nodeport_addresses": networks("0.0.0.0/0,::/0")},
@@ -108,6 +111,10 @@ ERRORS = {
     "--bind-address=n1": "--bind-address: 'n1' does not appear to be an IPv4 or IPv6 address.",
     "--healthz-port=99999": "--healthz-port: '99999' is not a port.",
     "--iptables-sync-period=30": "--iptables-sync-period: '30' is not a duration such as 30s or 1m30s.",
+    "--kube-api-content-type=application/cbor": (
+        "--kube-api-content-type: 'application/cbor' is not one of "
+        "application/vnd.kubernetes.protobuf, application/json."
+    ),
     "--v=high": "--v: 'high' is not a number.",
     "--write-config-to=x": "--write-config-to: kproxy does not write its configuration to a file.",
     "--hostname-overide=x": "Unknown flag --hostname-overide. Did you mean --hostname-override?",

@@ -19,10 +19,10 @@ from kproxy import __version__
 from kproxy.intake.dial import Endpoint, TlsError, host_and_port, open_endpoint, proxy_authorization
 from kproxy.intake.names import Names
 from kproxy.intake.requests import HttpClient, Request, Response
+from kproxy.sources.cluster.core.formats import JSON
 from kproxy.sources.cluster.credentials import Credentials
 
 HEADERS = {
-    "Accept": "application/json",
     "Accept-Encoding": "gzip",
     "User-Agent": f"kproxy/{__version__}",
 }
@@ -65,25 +65,30 @@ class Connection:
         await self._names.close()
 
     @asynccontextmanager
-    async def get(self, path: str, query: Mapping[str, str], idle_timeout: float) -> AsyncIterator[Response]:
+    async def get(
+        self, path: str, query: Mapping[str, str], idle_timeout: float, accept: str = JSON
+    ) -> AsyncIterator[Response]:
         """Return the response to a request, whatever its status. `idle_timeout` limits pauses in it (s).
 
-        Raises OSError (including TimeoutError) and CredentialsError.
+        `accept`: the requested formats, as in the header. Raises OSError (including TimeoutError) and
+        CredentialsError.
         """
-        async with self.send(
-            Request("GET", f"{path}?{urlencode(query)}" if query else path), idle_timeout
-        ) as response:
+        request = Request("GET", f"{path}?{urlencode(query)}" if query else path)
+        async with self.send(request, idle_timeout, accept) as response:
             yield response
 
     @asynccontextmanager
-    async def send(self, request: Request, idle_timeout: float) -> AsyncIterator[Response]:
+    async def send(
+        self, request: Request, idle_timeout: float, accept: str = JSON
+    ) -> AsyncIterator[Response]:
         """Return the response to a request, as `get` does."""
         used = await self._load(stale=None)
-        async with self._request(used, request, idle_timeout) as response:
+        async with self._request(used, request, idle_timeout, accept) as response:
             if response.status != 401:
                 yield response
                 return
-        async with self._request(await self._load(stale=used), request, idle_timeout) as response:
+        used = await self._load(stale=used)
+        async with self._request(used, request, idle_timeout, accept) as response:
             yield response
 
     async def _load(self, stale: _Server | None) -> _Server:
@@ -103,11 +108,11 @@ class Connection:
 
     @asynccontextmanager
     async def _request(
-        self, server: _Server, request: Request, idle_timeout: float
+        self, server: _Server, request: Request, idle_timeout: float, accept: str
     ) -> AsyncIterator[Response]:
         async with self._loading:
             authorization = await asyncio.to_thread(self._credentials.authorization)
-        headers = {"Authorization": authorization} if authorization else {}
+        headers = {"Accept": accept, **({"Authorization": authorization} if authorization else {})}
         target = request._replace(path=server.prefix + request.path)
         code = "<error>"
         try:

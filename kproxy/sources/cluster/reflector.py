@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -31,13 +32,10 @@ from kproxy.sources.cluster.core.events import (
     SOURCE,
     ApiResource,
     Event,
-    Lines,
     ObjectChange,
     Stock,
-    read_line,
-    read_page,
-    read_status,
 )
+from kproxy.sources.cluster.core.formats import PROTOBUF, Format, Json, Page, accepted, format_of
 from kproxy.sources.cluster.core.streamed import QUERY, UNSUPPORTED, StreamedList, Streams
 from kproxy.sources.cluster.failures import sentence
 
@@ -105,12 +103,17 @@ class Reflector:
         sink: Callable[[Iterable[ObjectChange]], None],
         retain: Callable[[str, set[NamespacedName]], None],
         pacing: Pacing,
+        content_type: str = PROTOBUF,
     ) -> None:
+        """`content_type`: the format to request, of the kinds that have it."""
         self.problem: Problem | None = None
         """The present problem of the connection; None if there is none."""
         self.contact = float("-inf")
         """The time of the last data from the server (time.monotonic())."""
         self._connection, self._resource, self._pacing = connection, resource, pacing
+        self._content_type = content_type
+        self._format: Format = Json()
+        """The format of the last response."""
         self._newest = resource
         self._sink, self._retain = sink, retain
         self._version = ""
@@ -185,7 +188,7 @@ class Reflector:
         self._latest, self._stock, found = None, Stock(), list[ObjectChange]()
         while True:
             before = len(self._stock)
-            metadata, changes = read_page(resource, await self._get(resource.path, query))
+            metadata, changes = await self._get(resource.path, query)
             async for part in _parts(changes):
                 found += self._counted(part)
             self._stock.end_page(before)
@@ -243,25 +246,30 @@ class Reflector:
         resource, latest = self._resource, self._latest
         path, query = resource.single(latest.key) if latest else (resource.path, resource.selector)
         query = {**query, "limit": "1"}
-        metadata, found = read_page(resource, await self._get(path, query))
+        metadata, found = await self._get(path, query)
         self._require_progress(metadata.resource_version or "")
         if latest and latest.version not in _versions(found):  # it may have changed since
             earlier = {"resourceVersion": self._version, "resourceVersionMatch": "Exact"}
-            _, found = read_page(resource, await self._get(path, {**query, **earlier}))
+            _, found = await self._get(path, {**query, **earlier})
             if latest.version not in _versions(found):
                 raise HistoryLostError
         self._must_check = False
 
-    async def _get(self, path: str, query: dict[str, str]) -> bytearray:
-        """Return the body of a response. Not for watches."""
-        async with self._connection.get(path, query, self._pacing.idle_timeout) as response:
+    async def _get(self, path: str, query: dict[str, str]) -> Page:
+        """Return a list."""
+        async with self._request(path, query) as response:
             await self._check_status(response)
-            return await response.read()
+            return self._format.read_page(self._resource, await response.read())
+
+    def _request(self, path: str, query: dict[str, str]) -> AbstractAsyncContextManager[Response]:
+        accept = accepted(self._resource, self._content_type)
+        return self._connection.get(path, query, self._pacing.idle_timeout, accept)
 
     async def _check_status(self, response: Response) -> None:
         """Raise HistoryLostError or StatusError if the response is an error."""
+        self._format = format_of(response.header("content-type"))
         if response.status != HTTPStatus.OK:
-            status = read_status(await response.begin())
+            status = self._format.read_status(await response.begin())
             self._raise_for(status, response.status, response.header("retry-after"))
         self.contact = self._now()
         self.problem = None
@@ -283,7 +291,7 @@ class Reflector:
         try:
             async with (
                 asyncio.timeout_at(self._until(end)) as limit,
-                self._connection.get(self._resource.path, query, pacing.idle_timeout) as response,
+                self._request(self._resource.path, query) as response,
             ):
                 await self._check_status(response)
                 await self._receive(response, limit, end)
@@ -301,12 +309,12 @@ class Reflector:
         return lasted >= pacing.min_watch
 
     async def _receive(self, response: Response, limit: asyncio.Timeout, end: float) -> None:
-        """Take in the lines of a watch until it ends. `limit` ends a streamed list before `end`."""
-        lines = Lines()
+        """Take in the events of a watch until it ends. `limit` ends a streamed list before `end`."""
+        splitter = self._format.splitter()
         limit.reschedule(self._until(end))
         async for data in response.decompressed():
             self.contact = self._now()
-            async for part in _parts(lines.feed(data)):
+            async for part in _parts(splitter.feed(data)):
                 if self._streamed is not None:
                     part = await self._collect(self._streamed, part, limit, end)
                 self._apply(part)
@@ -317,11 +325,11 @@ class Reflector:
         return end if self._streamed is None else self._streamed.deadline(self._now())
 
     async def _collect(
-        self, streamed: StreamedList, lines: list[bytes], limit: asyncio.Timeout, end: float
+        self, streamed: StreamedList, part: list[bytes], limit: asyncio.Timeout, end: float
     ) -> list[bytes]:
-        """Add lines to a streamed list. If it is complete, use it, and return the lines after its end."""
-        for number, line in enumerate(lines, 1):
-            event = self._event(line)
+        """Add events to a streamed list. If it is complete, use it, and return the events after its end."""
+        for number, data in enumerate(part, 1):
+            event = self._event(data)
             if event.change is not None:
                 self._record(event.change, event.version)
             if streamed.add(event):
@@ -329,15 +337,15 @@ class Reflector:
                 self._streams.complete()
                 limit.reschedule(end)
                 await self._replace(streamed.changes(), event.version)
-                return lines[number:]
+                return part[number:]
         return []
 
-    def _apply(self, lines: Iterable[bytes]) -> None:
-        """Apply lines of a watch. If one is invalid, the lines before it are applied."""
+    def _apply(self, part: Iterable[bytes]) -> None:
+        """Apply events of a watch. If one is invalid, the events before it are applied."""
         changes: list[ObjectChange] = []
         try:
-            for line in lines:
-                event = self._event(line)
+            for data in part:
+                event = self._event(data)
                 self._require_progress(event.version)
                 self._version = event.version or self._version
                 if event.change is not None:
@@ -347,9 +355,9 @@ class Reflector:
         finally:
             self._sink(changes)
 
-    def _event(self, line: bytes) -> Event:
-        """Decode a line of a watch. Raises HistoryLostError, StatusError or InvalidResponseError."""
-        event = read_line(self._resource, line)
+    def _event(self, data: bytes) -> Event:
+        """Decode an event of a watch. Raises HistoryLostError, StatusError or InvalidResponseError."""
+        event = self._format.read_event(self._resource, data)
         if event.status is not None:
             self._raise_for(event.status, event.status.code or 500, None)
         return event

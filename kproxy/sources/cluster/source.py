@@ -37,6 +37,7 @@ from kproxy.sources.cluster.core.events import (
     ObjectChange,
     node_resource,
 )
+from kproxy.sources.cluster.core.formats import PROTOBUF
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.cluster.gateways import GatewayServices
 from kproxy.sources.cluster.reflector import Pacing, Reflector
@@ -57,12 +58,13 @@ class Cluster:
         follow_service_cidrs: bool = True,
         follow_gateways: bool = False,
         start_jitter: float = 0.0,
+        content_type: str = PROTOBUF,
     ) -> None:
         """`find_node` is called in a thread, whenever the node may have changed. It may query the kernel.
 
         `follow_service_cidrs`: False if the ranges of ClusterIPs are known. `follow_gateways`: follow the
         Gateway API, and serve its TCP and UDP routes. `start_jitter`: the first request is sent after
-        a random time of at most so many seconds.
+        a random time of at most so many seconds. `content_type`: the format to request.
         """
         self.revision = 0
         self._cache = Cache()
@@ -82,7 +84,7 @@ class Cluster:
         self._unlisted = {resource.kind for resource in resources}
         self._reflectors = {
             resource.kind: Reflector(
-                self._connection, resource, self._apply, self._retain, pacing or Pacing()
+                self._connection, resource, self._apply, self._retain, pacing or Pacing(), content_type
             )
             for resource in resources
         }

@@ -1,4 +1,4 @@
-"""Decodes the pages of a list and the lines of a watch to changes of single objects, within limits.
+"""Decodes the objects of lists and the events of watches to changes of single objects, within limits.
 
 Each object is decoded separately, directly from bytes to the model. So an invalid object does not affect
 others, and no intermediate form needs memory.
@@ -6,7 +6,6 @@ others, and no intermediate form needs memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -15,8 +14,8 @@ from msgspec import Raw
 from kproxy.decode import wire
 from kproxy.decode.endpointslices import HEADLESS_LABEL
 from kproxy.decode.fields import FieldError, object_name
-from kproxy.decode.objects import GatewayObject, UndecodableError, decode_object
-from kproxy.decode.text import from_json
+from kproxy.decode.objects import GatewayObject, UndecodableError, convert, decode_object
+from kproxy.decode.text import Encoded
 from kproxy.gatewayapi import GROUP
 from kproxy.limits import (
     API_INVALID,
@@ -24,12 +23,13 @@ from kproxy.limits import (
     API_OBJECTS,
     API_PAGES_WITHOUT_NEWS,
     API_TEXT,
-    API_VALUES,
     MIB,
 )
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service, ServiceCIDR
 from kproxy.problems import InvalidResponseError, LimitError, Problem
 
+Content: TypeAlias = Raw | Encoded
+"""An undecoded object: JSON or protobuf."""
 Followed: TypeAlias = Service | EndpointSlice | ClusterNode | ServiceCIDR | GatewayObject
 SOURCE = "cluster"
 """The name that origins and problems contain instead of a file's name."""
@@ -39,8 +39,6 @@ END_OF_LIST = "k8s.io/initial-events-end"
 UNNAMED = NamespacedName("", "")
 NAME = 253
 """The maximum length of a name in Kubernetes."""
-EVENT_OVERHEAD = 1 << 10
-"""More bytes than a line of a watch has around its object."""
 
 
 class ApiResource(NamedTuple):
@@ -55,6 +53,8 @@ class ApiResource(NamedTuple):
     """Services are programmed without it: older servers lack the kind, and older ClusterRoles the right."""
     older: ApiResource | None = None
     """An older version, for servers that do not have this one."""
+    has_protobuf: bool = False
+    """Whether `decode/protobuf.py` knows the kind."""
 
     def single(self, key: NamespacedName) -> tuple[str, dict[str, str]]:
         """Return path and query of a list that contains only the object of this name."""
@@ -65,12 +65,13 @@ class ApiResource(NamedTuple):
         return path, {**self.selector, "fieldSelector": f"metadata.name={key.name}"}
 
 
-SERVICES = ApiResource("Service", "v1", "/api/v1/services", {})
+SERVICES = ApiResource("Service", "v1", "/api/v1/services", {}, has_protobuf=True)
 SLICES = ApiResource(
     "EndpointSlice",
     "discovery.k8s.io/v1",
     "/apis/discovery.k8s.io/v1/endpointslices",
     {"labelSelector": f"!{HEADLESS_LABEL}"},
+    has_protobuf=True,
 )
 SERVICE_CIDRS = ApiResource(
     "ServiceCIDR",
@@ -79,6 +80,7 @@ SERVICE_CIDRS = ApiResource(
     {},
     namespaced=False,
     optional=True,
+    has_protobuf=True,
 )
 
 
@@ -108,7 +110,8 @@ GATEWAY_API = (
 
 def node_resource(name: str) -> ApiResource:
     """Return the resource that contains only the Node of this name."""
-    return ApiResource("Node", "v1", "/api/v1/nodes", {"fieldSelector": f"metadata.name={name}"})
+    selector = {"fieldSelector": f"metadata.name={name}"}
+    return ApiResource("Node", "v1", "/api/v1/nodes", selector, namespaced=False, has_protobuf=True)
 
 
 class ObjectChange(NamedTuple):
@@ -130,7 +133,7 @@ class ObjectChange(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One line of a watch: a change, a bookmark, or a status that ends the watch."""
+    """An event of a watch: a change, a bookmark, or a status that ends the watch."""
 
     version: str
     """The resourceVersion to resume after; "" in a status."""
@@ -140,58 +143,35 @@ class Event(NamedTuple):
     """Whether it is the bookmark that ends a streamed list."""
 
 
-def read_page(resource: ApiResource, body: bytes | bytearray) -> tuple[wire.ListMeta, Iterator[ObjectChange]]:
-    """Decode a page of a list. Its objects are decoded as the iterator advances.
-
-    Raises InvalidResponseError, before the objects are decoded.
-    """
-    if body.count(b",") > API_VALUES:
-        raise LimitError(f"the response has more than {API_VALUES:,} values")
+def event_of(resource: ApiResource, type_: str, content: Content) -> Event:
+    """Decode an event of a watch. Raises InvalidResponseError."""
     try:
-        page = from_json(body, wire.Page)
-    except msgspec.DecodeError as error:
-        raise InvalidResponseError(f"the response is not a list: {error}") from None
-    return page.metadata, (_change(resource, item) for item in page.items or ())
-
-
-def read_line(resource: ApiResource, line: bytes) -> Event:
-    """Decode a line of a watch. Raises InvalidResponseError."""
-    try:
-        event = from_json(line, wire.WatchEvent)
-        if event.type == "ERROR":
-            return Event("", status=from_json(event.object, wire.Status))
-        if event.type == "BOOKMARK":
-            marks = from_json(event.object, wire.Bookmark).metadata
+        if type_ == "ERROR":
+            return Event("", status=convert(content, wire.Status))
+        if type_ == "BOOKMARK":
+            marks = convert(content, wire.Bookmark).metadata
             ends_list = (marks.annotations or {}).get(END_OF_LIST) == "true"
             return Event(marks.resource_version or "", ends_list=ends_list)
-        if event.type == "DELETED":
-            identity = from_json(event.object, wire.Identified).metadata
+        if type_ == "DELETED":
+            identity = convert(content, wire.Identified).metadata
             return Event(identity.resource_version or "", ObjectChange(resource.kind, _key(identity), None))
-        if event.type not in ("ADDED", "MODIFIED"):
-            raise InvalidResponseError(f"unknown type of watch event: {event.type!r}")
+        if type_ not in ("ADDED", "MODIFIED"):
+            raise InvalidResponseError(f"unknown type of watch event: {type_!r}")
     except msgspec.DecodeError as error:
         raise InvalidResponseError(f"invalid watch event: {error}") from None
-    change = _change(resource, event.object)
+    change = change_of(resource, content)
     return Event(change.version, change)
 
 
-def read_status(body: bytes) -> wire.Status:
-    """Decode the body of an error response. Returns an empty status if it is not one of the API server."""
-    try:
-        return from_json(body, wire.Status)
-    except msgspec.DecodeError:
-        return wire.Status()
-
-
-def _change(resource: ApiResource, text: Raw) -> ObjectChange:
+def change_of(resource: ApiResource, content: Content) -> ObjectChange:
     """Decode an object."""
-    kind, size = resource.kind, len(memoryview(text))
+    kind, size = resource.kind, len(memoryview(content) if isinstance(content, Raw) else content.data)
     if size > API_OBJECT:
-        return _too_long(resource, text)
+        return _too_long(resource, content)
     try:
-        decoded = decode_object(SOURCE, wire.TypeMeta(kind, resource.api_version), text)
+        decoded = decode_object(SOURCE, wire.TypeMeta(kind, resource.api_version), content)
     except UndecodableError as undecodable:
-        identity = _identity(text)
+        identity = _identity(content)
         version = identity.resource_version or ""
         return ObjectChange(kind, _key(identity), None, undecodable, version=version, size=size)
     assert decoded is not None  # `decode_object` knows the kinds of all resources
@@ -204,18 +184,18 @@ def _change(resource: ApiResource, text: Raw) -> ObjectChange:
     return ObjectChange(kind, key, model, None, trigger, metadata.resource_version or "", warnings, size)
 
 
-def _too_long(resource: ApiResource, text: Raw) -> ObjectChange:
-    key = _key(identity := _identity(text))
-    content = {"metadata": {"namespace": key.namespace, "name": key.name}}
+def _too_long(resource: ApiResource, content: Content) -> ObjectChange:
+    key = _key(identity := _identity(content))
+    named = {"metadata": {"namespace": key.namespace, "name": key.name}}
     error = FieldError("", f"is longer than {API_OBJECT // MIB} MiB")
-    problem = UndecodableError(SOURCE, f"{resource.kind} {key}", resource.kind, content, error)
+    problem = UndecodableError(SOURCE, f"{resource.kind} {key}", resource.kind, named, error)
     version = (identity.resource_version or "")[:NAME]
     return ObjectChange(resource.kind, key, None, problem, version=version, size=API_OBJECT)
 
 
-def _identity(text: Raw) -> wire.Identity:
+def _identity(content: Content) -> wire.Identity:
     try:
-        return from_json(text, wire.Identified).metadata
+        return convert(content, wire.Identified).metadata
     except msgspec.DecodeError:
         return wire.Identity()
 
@@ -224,23 +204,6 @@ def _key(identity: wire.Identity) -> NamespacedName:
     """Return the name of an object that may be invalid; UNNAMED if it has no name, or a very long one."""
     namespace, name = identity.namespace or "default", identity.name or ""
     return NamespacedName(namespace, name) if 0 < len(name) <= NAME and len(namespace) <= NAME else UNNAMED
-
-
-class Lines:
-    """Splits received bytes into lines. An incomplete line at the end waits for its rest."""
-
-    def __init__(self) -> None:
-        self._rest = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Return the lines that `data` completes, without empty ones. Raises InvalidResponseError."""
-        self._rest += data
-        if b"\n" in data:
-            *lines, rest = bytes(self._rest).split(b"\n")
-            self._rest = bytearray(rest)
-            yield from (line for line in lines if line.strip())
-        if len(self._rest) > API_OBJECT + EVENT_OVERHEAD:
-            raise LimitError(f"a watch event is longer than {API_OBJECT // MIB} MiB")
 
 
 class Stock:
