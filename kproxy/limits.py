@@ -47,6 +47,9 @@ PROBE_COSTLY_SLOTS = 8
 PROBE_COSTLY_SHARE = 0.1
 PROBE_CONNECTIONS = 256
 PROBE_COMMANDS = 32
+PROBE_CONNECTIONS_SHARE = 0.2
+PROBE_COMMANDS_SHARE = 0.04
+"""A command needs about three files."""
 PROBE_OUTPUT = 10 * KIB
 PROBE_EVENTS = 4
 PROBE_MESSAGE = 1024
@@ -281,6 +284,20 @@ TABLE = (
     ),
     Limit(_PROBES, "connections at the same time", PROBE_CONNECTIONS, "", "probes wait for each other"),
     Limit(_PROBES, "commands at the same time", PROBE_COMMANDS, "", "probes wait for each other"),
+    Limit(
+        _PROBES,
+        "connections, of the open files that the hard limit allows",
+        100 * PROBE_CONNECTIONS_SHARE,
+        "%",
+        "probes wait for each other",
+    ),
+    Limit(
+        _PROBES,
+        "commands, of the same number",
+        100 * PROBE_COMMANDS_SHARE,
+        "%",
+        "probes wait for each other",
+    ),
     Limit(_PROBES, "output of a command", PROBE_OUTPUT, "bytes", "the rest is discarded"),
     Limit(_PROBES, "messages of a container that are kept", PROBE_EVENTS, "", "the last ones are kept"),
     Limit(_PROBES, "characters of a message", PROBE_MESSAGE, "", "the rest is not kept"),

@@ -7,6 +7,7 @@ committed before remain in effect. An `InvalidResponseError` ends one request.
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
@@ -17,6 +18,9 @@ LONGEST_WORD = 100
 """The maximum length of a word for which similar ones are looked for. This takes time."""
 NAMED = 3
 """The maximum number of objects, files or nodes that a message names."""
+
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""The errors that say that this process or this host lacks files or memory. They may pass."""
 
 
 class Problem(NamedTuple):

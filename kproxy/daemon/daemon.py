@@ -13,7 +13,8 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
@@ -33,6 +34,7 @@ from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.observe.refused import RefusedCounters
 from kproxy.observe.servers import Servers
+from kproxy.problems import SHORTAGES
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.ahead import ReadAhead
 from kproxy.reconcile.core.backoff import FIRST, Backoff
@@ -59,7 +61,25 @@ PROBLEMS_SECONDS = 2.0
 """The interval between two checks for problems of the source."""
 REPAIR_SECONDS = 5.0
 """The maximum delay between repairs if another program changes the tables again and again."""
+SHORTAGE_SECONDS = 5.0
+"""The pause after a shortage of files or memory."""
 STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+Job: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""A task of the daemon, which never returns."""
+
+
+async def enduring(job: Job) -> None:
+    """Run a job, and begin it again after a pause if this host lacks files or memory for it."""
+    while True:
+        try:
+            return await job()
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            logger.warning("this host lacks files or memory: %s; trying again", error)
+        await asyncio.sleep(SHORTAGE_SECONDS)
 
 
 class TableAccess(NamedTuple):
@@ -196,19 +216,19 @@ class Daemon(RoundObserver):
         """Return what runs at the same time, until a signal."""
         yield self.source.run(self.loop.wake)
         yield self.loop.run()
-        yield self._watch_problems()
+        yield enduring(self._watch_problems)
         if not self._tables.flags:  # no other program can change an owned table
-            yield self._watch_tables()
+            yield enduring(self._watch_tables)
         if self._gateway:
             yield self._gateway.run()
         if self._controller:
             yield self._controller.run()
-        yield self._audit()
-        yield self._searcher.run()
-        yield self._watch_refusals()
-        yield return_memory()
-        yield address_changes(on_address_change)
-        yield self.servers.watchdog()
+        yield enduring(self._audit)
+        yield enduring(self._searcher.run)
+        yield enduring(self._watch_refusals)
+        yield enduring(return_memory)
+        yield enduring(partial(address_changes, on_address_change))
+        yield enduring(self.servers.watchdog)
 
     async def snapshot(self) -> Snapshot:
         """Return a snapshot for commands, as of the end of a round."""

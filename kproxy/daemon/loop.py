@@ -19,7 +19,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from kproxy.model import Family
-from kproxy.problems import KproxyError
+from kproxy.problems import SHORTAGES, HostError, KproxyError
 from kproxy.reconcile.core.backoff import FIRST, Backoff
 from kproxy.reconcile.core.report import RoundReport
 from kproxy.reconcile.observer import RoundObserver
@@ -120,10 +120,12 @@ class Loop:
                 observer.round_started(len(names))
             run = asyncio.get_running_loop().run_in_executor
             done = await run(thread, self.reconciler.round, names, suspect, edits)
-        except KproxyError:
+        except (KproxyError, OSError) as error:
             self._suspect |= suspect
             self._edits[:0] = edits
             self.reconciler.changes_lost()
+            if isinstance(error, OSError) and error.errno in SHORTAGES:
+                raise HostError(f"This host lacks files or memory: {error.strerror}.") from error
             raise
         return replace(done, triggers=triggers)
 

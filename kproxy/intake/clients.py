@@ -11,7 +11,6 @@ its request at once, is served while another address holds as many connections a
 from __future__ import annotations
 
 import asyncio
-import errno
 import resource
 import socket
 from collections import Counter
@@ -20,12 +19,12 @@ from typing import Any
 
 from kproxy.intake.turns import Turns
 from kproxy.limits import CONNECTIONS, CONNECTIONS_OF_LISTENER, MAX_FILES, SHARE_OF_FILES
+from kproxy.problems import SHORTAGES
 
 WAIT = 1.0
 """Seconds until the next attempt after `accept` failed."""
 WARN_AGAIN = 60.0
 """The minimum number of seconds between two warnings about a listener."""
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def raise_file_limit() -> int:
@@ -35,6 +34,12 @@ def raise_file_limit() -> int:
     if soft != resource.RLIM_INFINITY and soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return limit
+
+
+def within_files(wanted: int, share: float) -> int:
+    """Return `wanted`, or as many as are this share of the files that the process may open; at least 1."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, int(soft * share)))
 
 
 class Client:
@@ -88,10 +93,10 @@ class Clients:
                 try:
                     connection, address = await loop.sock_accept(listener)
                 except OSError as error:
-                    if error.errno in EXHAUSTED and loop.time() >= quiet_until:
+                    if error.errno in SHORTAGES and loop.time() >= quiet_until:
                         quiet_until = loop.time() + WARN_AGAIN
                         warn(f"cannot accept connections: {error.strerror}; retrying every {WAIT:g} s")
-                    await asyncio.sleep(WAIT if error.errno in EXHAUSTED else 0)
+                    await asyncio.sleep(WAIT if error.errno in SHORTAGES else 0)
                     continue
                 async with self.turns:
                     self._admit(listener, connection, address, serve, buffer)

@@ -161,7 +161,10 @@ def resolv_conf(path: Path) -> ResolvConf:
 
 
 def _own() -> list[HostAddress]:
-    loopback = {index for index, name in socket.if_nameindex() if name == "lo"}
+    try:
+        loopback = {index for index, name in socket.if_nameindex() if name == "lo"}
+    except OSError as error:
+        raise HostError(f"Cannot read the kernel's interfaces: {error.strerror}.") from None
     return [
         one
         for one in host_addresses()

@@ -15,7 +15,7 @@ from contextlib import suppress
 from kproxy.limits import PROBE_OUTPUT
 from kproxy.model import Pod
 from kproxy.probes.core.command import CommandTemplate
-from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
+from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult, unsuccessful
 
 GRACE = 0.2
 """Seconds to wait for the last output of a command that ended, and for the end of a killed command."""
@@ -45,7 +45,7 @@ class ExecRunner:
             transport, process = await asyncio.shield(starting)
         except (OSError, ValueError) as error:  # ValueError: a null byte in a word
             reason = getattr(error, "strerror", None) or str(error)
-            return ProbeResult(ProbeOutcome.FAILURE, f"{words[0]}: {reason}")
+            return unsuccessful(error, f"{words[0]}: {reason}")
         except asyncio.CancelledError:  # asyncio itself would kill the command, but not its child processes
             with suppress(OSError):
                 await _end(*await starting)

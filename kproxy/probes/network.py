@@ -26,7 +26,7 @@ from kproxy.limits import (
     PROBE_REDIRECTS,
 )
 from kproxy.model import HTTPGetAction, ProbePort, TCPSocketAction
-from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
+from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult, unsuccessful
 from kproxy.probes.wire import Allowance, LimitError, Wire, connected, wire
 
 MOVED = (301, 302, 303, 307, 308)
@@ -65,7 +65,7 @@ class NetworkProbes:
             async with connected(self._names, host, action.port.number):
                 return ProbeResult(ProbeOutcome.SUCCESS)
         except (OSError, ValueError) as error:  # ValueError: an invalid host name
-            return ProbeResult(ProbeOutcome.FAILURE, f"{name}: {_reason(error)}")
+            return unsuccessful(error, f"{name}: {_reason(error)}")
 
     async def http_get(self, action: HTTPGetAction, address: str, allowance: Allowance) -> ProbeResult:
         """Send a GET request to the pod, or to `action.host`."""
@@ -75,7 +75,7 @@ class NetworkProbes:
         try:
             return await self._follow(url, request_headers(action), allowance)
         except (OSError, ValueError) as error:
-            return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: {_reason(error)}")
+            return unsuccessful(error, f"Get {url}: {_reason(error)}")
         except (h11.RemoteProtocolError, h11.LocalProtocolError) as error:
             side = "invalid response" if isinstance(error, h11.RemoteProtocolError) else "invalid request"
             return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: {side}: {error}")

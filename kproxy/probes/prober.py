@@ -15,9 +15,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from kproxy.intake.clients import within_files
 from kproxy.limits import (
     PROBE_COMMANDS,
+    PROBE_COMMANDS_SHARE,
     PROBE_CONNECTIONS,
+    PROBE_CONNECTIONS_SHARE,
     PROBE_COSTLY,
     PROBE_COSTLY_SHARE,
     PROBE_COSTLY_SLOTS,
@@ -41,6 +44,7 @@ from kproxy.probes.core.readiness import (
     observe,
     pod_readiness,
     supported_probes,
+    unsuccessful,
 )
 from kproxy.probes.network import NetworkProbes, http_url, socket_name
 from kproxy.probes.wire import Allowance
@@ -163,9 +167,7 @@ class Prober:
             message = f"{_target(pod, probe)}: timed out after {probe.timeout}s"
             return ProbeResult(ProbeOutcome.FAILURE, message, timed_out=True)
         except Exception as error:  # an unexpected error must not end the task
-            return ProbeResult(
-                ProbeOutcome.FAILURE, f"{_target(pod, probe)}: {type(error).__name__}: {error}"
-            )
+            return unsuccessful(error, f"{_target(pod, probe)}: {type(error).__name__}: {error}")
 
     async def _act(self, pod: Pod, container: str, probe: Probe, allowance: Allowance) -> ProbeResult:
         match probe.action:
@@ -203,9 +205,10 @@ class _WatchedPod:
 
 
 def _new_slots() -> dict[type, asyncio.Semaphore]:
-    connections = asyncio.Semaphore(PROBE_CONNECTIONS)
+    """Return the slots of probes, and of those that timed out the last time: half of the files for each."""
+    connections = asyncio.Semaphore(within_files(PROBE_CONNECTIONS, PROBE_CONNECTIONS_SHARE / 2))
     return {
-        ExecAction: asyncio.Semaphore(PROBE_COMMANDS),
+        ExecAction: asyncio.Semaphore(within_files(PROBE_COMMANDS, PROBE_COMMANDS_SHARE / 2)),
         HTTPGetAction: connections,
         TCPSocketAction: connections,
     }

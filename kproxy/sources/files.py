@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from kproxy.decode import Document
 from kproxy.limits import FILE_BYTES, FILE_SECONDS
-from kproxy.problems import Problem, limited
+from kproxy.problems import SHORTAGES, Problem, limited
 from kproxy.sources.documents import GivenUp, Texts, parse
 from kproxy.sources.progress import UNSHOWN, Progress
 
@@ -59,6 +59,7 @@ class _Content(Struct, frozen=True):
     problems: list[Problem]
 
 
+_SHORTAGES = frozenset(map(os.strerror, SHORTAGES))
 _DOCUMENTS, _PROBLEMS = attrgetter("documents"), attrgetter("problems")
 
 
@@ -80,6 +81,8 @@ class Reader:
         self._recursive = recursive
         self._pipes = pipes
         self._ended = False
+        self.lacking = False
+        """Whether the last `read` could not read something because this host lacked files or memory."""
         self._cache: dict[Path, tuple[tuple[int, ...], _Parsed]] = {}
         self._sources: dict[str, list[str]] = {}
         self._texts: dict[Path, dict[bytes, Document]] = {}
@@ -110,6 +113,7 @@ class Reader:
         for found in self._contents:
             documents += chain.from_iterable(map(_DOCUMENTS, found.values()))
             problems += limited(chain.from_iterable(map(_PROBLEMS, found.values())))
+        self.lacking = any(problem.message in _SHORTAGES for problem in problems)
         return Read(documents, problems, self._sources)
 
     def _read_again(self, file: Path) -> bool:

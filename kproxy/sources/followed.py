@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from kproxy.sources.engines.engine import Engine
 
 logger = logging.getLogger(__name__)
+SHORTAGE_SECONDS = 1.0
+"""The pause until files are read again that could not be read because this host lacked files or memory."""
 
 
 class FollowedManifests(Manifests):
@@ -76,6 +78,8 @@ class FollowedManifests(Manifests):
         self._unread: list[frozenset[Path] | None] = [None]
         """The files that may have changed, by notification; None stands for all files."""
         self._wake: Callable[[], None] = lambda: None
+        self._later = 0.0
+        """The time at which all files will be read again, in the event loop's clock."""
         self._settled_of: Decoded | None = None
         self._settled_with: tuple[Node, Mapping[NamespacedName, PodReadiness]] | None = None
         self._prober: Prober | None = None
@@ -109,6 +113,7 @@ class FollowedManifests(Manifests):
         if self._decoded is None:
             await self._ask_engines()
         decoded = await asyncio.to_thread(self._read_changes)
+        self._read_later()
         # In a thread, since it waits for the kernel.
         node = await asyncio.to_thread(self._find_node, decoded.state.nodes)
         if self._prober is None:
@@ -125,6 +130,13 @@ class FollowedManifests(Manifests):
         self._log_notes()
         self.revision += 1
         return changed
+
+    def _read_later(self) -> None:
+        """Read all files again after a pause, if this host lacked files or memory for that."""
+        loop = asyncio.get_running_loop()
+        if self._reader.lacking and self._later <= loop.time():
+            self._later = loop.time() + SHORTAGE_SECONDS
+            loop.call_at(self._later, self.changed, None)
 
     def host_changed(self) -> None:
         """Do nothing: each `take` determines the node."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import os
+import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,14 @@ def test_files_that_cannot_be_read(story: Story) -> None:
             os.utime(last, (stamp, stamp))
             story.serves(OTHER, pod)
     story.serves(STEADY, "pod-1")
+
+    # kproxy may open no more files. It stays, and continues as soon as it may.
+    process = story.running.process
+    files = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (5, files[1]))
+    (folder / "late.json").write_text(json.dumps(story.service("late", "10.96.10.40", "more")))
+    process.send_signal(signal.SIGHUP)
+    story.logs("Too many open files")
+    story.serves(STEADY, "pod-1")
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, files)
+    story.serves("10.96.10.40", "pod-3")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
 
+from kproxy.daemon import daemon
 from kproxy.daemon.loop import Loop, Periods
 from kproxy.model import Family, NamespacedName
 from kproxy.problems import HostError, KproxyError, StateError
@@ -31,7 +35,7 @@ class Source(EmptySource):
     def __init__(self) -> None:
         self.synced = True
         self.changed: set[NamespacedName] = {A, B}
-        self.error: KproxyError | None = None
+        self.error: Exception | None = None
         self.taken: list[set[NamespacedName]] = []
 
     async def run(self, wake: Callable[[], None]) -> None:
@@ -352,3 +356,36 @@ def test_a_change_causes_an_attempt_before_the_backoff_ends() -> None:
         assert asyncio.get_running_loop().time() < due[-1]
 
     run(story)
+
+
+@pytest.mark.parametrize(("number", "attempts"), [(errno.EMFILE, 3), (errno.ENOMEM, 3), (errno.EIO, 1)])
+def test_a_job_begins_again_after_a_shortage(
+    number: int, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "SHORTAGE_SECONDS", 0)
+    begun: list[int] = []
+
+    async def job() -> None:
+        begun.append(number)
+        if len(begun) < 3:
+            raise OSError(number, os.strerror(number))
+
+    with nullcontext() if attempts == 3 else pytest.raises(OSError, match="Input/output"):
+        asyncio.run(daemon.enduring(job))
+    assert len(begun) == attempts
+
+
+def test_a_shortage_is_a_failed_round() -> None:
+    async def story(world: World) -> None:
+        world.source.error = OSError(errno.ENFILE, "Too many open files in system")
+        world.loop.wake()
+        async with asyncio.timeout(60):
+            while not world.observer.errors:
+                await asyncio.sleep(0.01)
+        world.source.error = None
+        world.loop.wake()
+        await world.rounds(1)
+
+    world = run(story)
+    assert str(world.observer.errors[0]) == "This host lacks files or memory: Too many open files in system."
+    assert world.reconciler.lost

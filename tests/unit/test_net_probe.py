@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kproxy.model import HTTPGetAction, Pod, Probe, ProbePort, TCPSocketAction, parse_address
+from kproxy.model import ExecAction, HTTPGetAction, Pod, Probe, ProbePort, TCPSocketAction, parse_address
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.probes.exec import ExecRunner
 from kproxy.probes.network import http_url
-from kproxy.probes.prober import Prober
+from kproxy.probes.prober import Prober, _new_slots
 from tests.ports import kept_ports
 from tests.unit.make import decoded, manifest
 
@@ -345,6 +348,46 @@ def test_a_port_without_a_listener(kind: type) -> None:
     assert result.message.endswith(
         f"127.0.0.1:{port}{'/' if kind is HTTPGetAction else ''}: connection refused"
     )
+
+
+@contextmanager
+def no_files_left() -> Iterator[None]:
+    """Let this process open no more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(lowest := os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("action", [TCPSocketAction(at(9)), HTTPGetAction(at(9)), ExecAction(("true",))])
+def test_without_files_a_probe_is_not_possible(action: Any) -> None:
+    async def main() -> ProbeResult:
+        with no_files_left():
+            return await once(action)
+
+    result = asyncio.run(main())
+    assert result.outcome is ProbeOutcome.UNKNOWN
+    assert result.message.lower().endswith("too many open files")
+
+
+@pytest.mark.parametrize(
+    ("files", "connections", "commands"), [(64, 6, 1), (1024, 102, 20), (20_000, 256, 32)]
+)
+def test_probes_may_take_a_part_of_the_files(files: int, connections: int, commands: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    try:
+        slots = _new_slots()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {kind: each._value for kind, each in slots.items()} == {
+        ExecAction: commands,
+        HTTPGetAction: connections,
+        TCPSocketAction: connections,
+    }
 
 
 @pytest.mark.parametrize("kind", [TCPSocketAction, HTTPGetAction])

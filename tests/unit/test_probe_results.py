@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,7 @@ from kproxy.probes.core.readiness import (
     pod_readiness,
     probed_on,
     supported_probes,
+    unsuccessful,
     unsupported_probes,
     with_readiness,
 )
@@ -92,6 +94,18 @@ def test_events_are_in_order_of_their_last_occurrence() -> None:
         ("Unhealthy", "Readiness probe failed: b", 1),
         ("Unhealthy", "Readiness probe failed: a", 2),
         ("ProbeWarning", "Readiness probe warning: moved", 1),
+    ]
+
+
+def test_a_probe_that_is_not_possible_says_nothing_about_the_pod() -> None:
+    lacking = unsuccessful(OSError(errno.EMFILE, "Too many open files"), "connect: too many open files")
+    assert lacking.outcome is ProbeOutcome.UNKNOWN
+    assert unsuccessful(OSError(errno.ECONNREFUSED, "refused"), "").outcome is ProbeOutcome.FAILURE
+    ready = ContainerReadiness("c", True, -1)
+    found = observe(ready, model.Probe(LS, failure_threshold=2), lacking, 1000.0)
+    assert (found.ready, found.streak) == (True, -1)
+    assert [event.message for event in found.events] == [
+        "Readiness probe is not possible: connect: too many open files"
     ]
 
 

@@ -8,6 +8,7 @@ count. Pure: prober.py provides the results and the time.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 
@@ -17,9 +18,11 @@ from msgspec.structs import replace
 
 from kproxy import model
 from kproxy.limits import PROBE_EVENTS, PROBE_MESSAGE
-from kproxy.problems import Problem
+from kproxy.problems import SHORTAGES, Problem
 
 NOT_PROBED = "not probed yet"
+LACKING = (*SHORTAGES, errno.EAGAIN)
+"""The errors because of which a probe is not possible. EAGAIN: no process can be started."""
 
 
 class ProbeOutcome(StrEnum):
@@ -29,6 +32,8 @@ class ProbeOutcome(StrEnum):
     WARNING = "warning"
     """A success with an event."""
     FAILURE = "failure"
+    UNKNOWN = "unknown"
+    """This node lacked files, memory or processes for the probe. That says nothing about the pod."""
 
 
 class ProbeResult(Struct, frozen=True):
@@ -37,6 +42,20 @@ class ProbeResult(Struct, frozen=True):
     outcome: ProbeOutcome
     message: str = ""
     timed_out: bool = False
+
+
+_WORDS = {
+    ProbeOutcome.FAILURE: ("Unhealthy", "failed"),
+    ProbeOutcome.UNKNOWN: ("ProbeError", "is not possible"),
+    ProbeOutcome.WARNING: ("ProbeWarning", "warning"),
+}
+"""The reasons of events, and what their messages begin with."""
+
+
+def unsuccessful(error: BaseException, message: str) -> ProbeResult:
+    """Return the result of a probe that ended with an error: a failure, unless this node lacks something."""
+    lacking = isinstance(error, OSError) and error.errno in LACKING
+    return ProbeResult(ProbeOutcome.UNKNOWN if lacking else ProbeOutcome.FAILURE, message)
 
 
 class ContainerReadiness(Struct, frozen=True):
@@ -64,18 +83,18 @@ def observe(
     events = before.events
     if result.outcome is not ProbeOutcome.SUCCESS:
         events = tuple(_with_event(events, result, now))
+    streak, ready = before.streak, before.ready
     if result.outcome is ProbeOutcome.FAILURE:
         streak = min(before.streak, 0) - 1
         ready = before.ready and -streak < probe.failure_threshold
-    else:
+    elif result.outcome is not ProbeOutcome.UNKNOWN:
         streak = max(before.streak, 0) + 1
         ready = before.ready or streak >= probe.success_threshold
     return ContainerReadiness(before.name, ready, streak, events)
 
 
 def _with_event(events: Iterable[model.Event], result: ProbeResult, now: float) -> list[model.Event]:
-    failed = result.outcome is ProbeOutcome.FAILURE
-    reason, verb = ("Unhealthy", "failed") if failed else ("ProbeWarning", "warning")
+    reason, verb = _WORDS[result.outcome]
     text = "".join(c if c.isprintable() else " " for c in result.message[: 2 * PROBE_MESSAGE].strip())
     message = f"Readiness probe {verb}: {text[:PROBE_MESSAGE]}"
     same = [event for event in events if (event.reason, event.message) == (reason, message)]
