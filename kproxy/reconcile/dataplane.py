@@ -526,7 +526,7 @@ class Dataplane:
         repair = NEW_TABLE if actual is None else compare(actual, self._expect(needed))
         return todo, self._skeleton(needed), actual, repair
 
-    def _may_count(self, endpoints: int, counted: bool = True) -> bool:
+    def _may_count(self, endpoints: int, counted: bool) -> bool:
         return counts_endpoints(endpoints, self.options.max_endpoint_counters, counted)
 
     def _counting(self, actual: Structure | None) -> str:
@@ -547,8 +547,7 @@ class Dataplane:
     def change(self, delta: Delta) -> Report:
         """Apply a change, after a successful `reconcile`. If TransactionError is raised, nothing changed.
 
-        A numbered chain that is no longer used stays until the next `reconcile`. A table that does not count
-        connections by endpoint does not begin to count them before that.
+        A numbered chain that is no longer used stays until the next `reconcile`.
         """
         if self._absent:
             return Report(self.family, (), 0, 0, ())
@@ -558,16 +557,19 @@ class Dataplane:
             for change in todo.changes
         )
         flows = partial(flow_rules, self.applied, delta.specs, todo)
-        if self._counted and not self._may_count(self.endpoints + _growth(todo)):
-            return self._stop_counting(todo, flows)
+        counted = self._may_count(self.endpoints + _growth(todo), self._counted)
+        if counted != self._counted:
+            return self._change_counting(todo, counted, flows)
         self._create_chains(todo)
         self._apply(todo)
         ended = self._execute(todo, sticky, flows)
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
 
-    def _stop_counting(self, todo: Plan, flows: Callable[[], Mapping[PackedSocket, FlowRule]]) -> Report:
-        """Commit a plan by a new table, without counters of endpoints."""
-        self._counted = False
+    def _change_counting(
+        self, todo: Plan, counted: bool, flows: Callable[[], Mapping[PackedSocket, FlowRule]]
+    ) -> Report:
+        """Commit a plan by a new table, with or without counters of endpoints."""
+        self._counted = counted
         self._apply(todo)
         rules = self._skeleton(numbered_chains(self.applied))
         try:
@@ -577,7 +579,7 @@ class Dataplane:
             self._replace(rules, actual, _newly_local(todo))
         except (KproxyError, OSError):
             self._undo(todo)
-            self._counted = True
+            self._counted = not counted
             raise
         self._chains = {chain.name for chain in rules.chains}
         ended, counting = self.flows.end(flows()), self._counting(actual)

@@ -44,9 +44,11 @@ FLAG = "--max-endpoint-counters"
 def counted(kproxy: Kproxy) -> list[bool]:
     """Return whether each table counts connections by endpoint, as nft lists the map."""
     listings = [kproxy.nft(f"list map {table} kproxy endpoints-tcp") for table in TABLES]
-    elements = [listing.partition("elements")[2] for listing in listings]
-    assert [" counter packets " in text for text in elements] == ["\n\t\tcounter\n" in t for t in listings]
-    return [" counter packets " in text for text in elements]
+    found = ["\n\t\tcounter\n" in listing for listing in listings]
+    for listing, declared in zip(listings, found, strict=True):
+        elements = listing.partition("elements")[2].split(",")
+        assert all((" counter packets " in element) == declared for element in elements if ":" in element)
+    return found
 
 
 STEPS = [
@@ -155,6 +157,11 @@ def test_the_maximum_is_passed_while_clients_connect(lab: Lab, tmp_path: Path) -
         assert "rewritten" not in running.logged()
         found = forkserver.run(running.kproxy.node, ["connections", "web", "--interval", "200ms"])
         assert "count connections by endpoint (--max-endpoint-counters)" in found.stdout, found.stderr
+        running.write("web", service())
+        message = "ip kproxy: connections are counted by endpoint again: 1 endpoint,"
+        eventually(lambda: message in running.logged(), running.logged)
+        many(outside, "10.96.20.1", 80, 1)
+        assert counted(running.kproxy)[0]
 
 
 def test_if_the_replacement_fails_nothing_has_changed() -> None:
