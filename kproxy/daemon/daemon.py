@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
@@ -22,6 +21,7 @@ from kproxy.daemon.auditor import Auditor
 from kproxy.daemon.flows import FlowSearcher
 from kproxy.daemon.loop import Loop, Periods, freeze_memory
 from kproxy.daemon.refusals import RefusalWatch
+from kproxy.daemon.running import Job, enduring, run_until_signal
 from kproxy.intake.clients import Clients
 from kproxy.intake.memory import return_memory
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
@@ -34,7 +34,6 @@ from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.observe.refused import RefusedCounters
 from kproxy.observe.servers import Servers
-from kproxy.problems import SHORTAGES
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.ahead import ReadAhead
 from kproxy.reconcile.core.backoff import FIRST, Backoff
@@ -61,25 +60,6 @@ PROBLEMS_SECONDS = 2.0
 """The interval between two checks for problems of the source."""
 REPAIR_SECONDS = 5.0
 """The maximum delay between repairs if another program changes the tables again and again."""
-SHORTAGE_SECONDS = 5.0
-"""The pause after a shortage of files or memory."""
-STOP = (signal.SIGTERM, signal.SIGINT)
-
-
-Job: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""A task of the daemon, which never returns."""
-
-
-async def enduring(job: Job) -> None:
-    """Run a job, and begin it again after a pause if this host lacks files or memory for it."""
-    while True:
-        try:
-            return await job()
-        except OSError as error:
-            if error.errno not in SHORTAGES:
-                raise
-            logger.warning("this host lacks files or memory: %s; trying again", error)
-        await asyncio.sleep(SHORTAGE_SECONDS)
 
 
 class TableAccess(NamedTuple):
@@ -175,7 +155,6 @@ class Daemon(RoundObserver):
 
     async def run(self, addresses_changed: Callable[[], None]) -> None:
         """Run until a signal, or an error that cannot be handled. Calls `addresses_changed` on changes."""
-        events, stop = asyncio.get_running_loop(), asyncio.Event()
 
         def look_at_addresses() -> None:
             addresses_changed()
@@ -189,30 +168,17 @@ class Daemon(RoundObserver):
             if self._gateway:
                 self._gateway.audit()
 
-        for number in STOP:
-            events.add_signal_handler(number, stop.set)
-        events.add_signal_handler(signal.SIGHUP, look_at_everything)
         self.servers.open()
         if self._name_server:
             self._name_server.open()
-        tasks = [asyncio.create_task(job) for job in self._jobs(look_at_addresses)]
-        stopped = asyncio.create_task(stop.wait())
         try:
-            done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await run_until_signal(self._jobs(look_at_addresses), look_at_everything)
         finally:
-            for number in STOP:
-                events.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_DFL)
-            for task in (*tasks, stopped):
-                task.cancel()
-            await asyncio.gather(*tasks, stopped, return_exceptions=True)
             self.servers.close()
             if self._name_server:
                 self._name_server.close()
-        for task in done - {stopped}:
-            await task  # raises the error with which it ended
 
-    def _jobs(self, on_address_change: Callable[[], None]) -> Iterator[Coroutine[object, object, None]]:
+    def _jobs(self, on_address_change: Callable[[], None]) -> Iterator[Job]:
         """Return what runs at the same time, until a signal."""
         yield self.source.run(self.loop.wake)
         yield self.loop.run()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from functools import partial
 from pathlib import Path
 
 from kproxy.daemon.loop import Loop, Periods, freeze_memory
+from kproxy.daemon.running import enduring, run_until_signal
 from kproxy.daemon.start import SWITCH_INTERVAL, configure_log
 from kproxy.dns.nameserver import NameServer
 from kproxy.intake.clients import Clients, raise_file_limit
@@ -29,7 +29,6 @@ from kproxy.state.store import ReadOnlyStore
 from kproxy.table.skeleton import Options
 
 logger = logging.getLogger(__name__)
-STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve_names(settings: Settings) -> int:
@@ -58,30 +57,16 @@ async def _serve(settings: Settings) -> None:
     reconciler = Reconciler(source, {}, lambda node, service_cidrs: Options())
     problems = _Problems(source, reporter)
     loop = Loop(source, reconciler, Periods(settings.sync_period, 0), (server, problems, reporter))
-    events, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in STOP:
-        events.add_signal_handler(number, stop.set)
 
     def on_hangup() -> None:
         source.refresh()
         loop.wake()
 
-    events.add_signal_handler(signal.SIGHUP, on_hangup)
-    jobs = source.run(loop.wake), loop.run(), return_memory(), stop.wait()
-    tasks = [asyncio.create_task(work) for work in jobs]
     server.open()
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await run_until_signal((source.run(loop.wake), loop.run(), enduring(return_memory)), on_hangup)
     finally:
-        for number in STOP:  # a second signal ends the process at once
-            events.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
         server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        await task  # raises the error with which it ended
 
 
 class _Problems(RoundObserver):

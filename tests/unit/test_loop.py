@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from kproxy.daemon import daemon
+from kproxy.daemon import running
 from kproxy.daemon.loop import Loop, Periods
 from kproxy.model import Family, NamespacedName
 from kproxy.problems import HostError, KproxyError, StateError
@@ -362,7 +362,7 @@ def test_a_change_causes_an_attempt_before_the_backoff_ends() -> None:
 def test_a_job_begins_again_after_a_shortage(
     number: int, attempts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "SHORTAGE_SECONDS", 0)
+    monkeypatch.setattr(running, "SHORTAGE_SECONDS", 0)
     begun: list[int] = []
 
     async def job() -> None:
@@ -371,7 +371,7 @@ def test_a_job_begins_again_after_a_shortage(
             raise OSError(number, os.strerror(number))
 
     with nullcontext() if attempts == 3 else pytest.raises(OSError, match="Input/output"):
-        asyncio.run(daemon.enduring(job))
+        asyncio.run(running.enduring(job))
     assert len(begun) == attempts
 
 
