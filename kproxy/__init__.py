@@ -1,4 +1,4 @@
-"""kproxy compiles Kubernetes Services into an nftables dataplane and keeps it true.
+"""kproxy compiles Kubernetes Services into an nftables dataplane, and keeps it up to date.
 
 docs/architecture.md draws the rooms and what each may import.
 """

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from kproxy.doctor.core.facts import Listening
 from kproxy.doctor.core.objects import Objects
-from kproxy.kernel.namespaces import listeners
+from kproxy.kernel.pod_namespaces import listeners
 from kproxy.model import Address, Family, Protocol, family_of, format_address
 
 CONNECT_SECONDS = 1.0

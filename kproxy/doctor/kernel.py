@@ -99,7 +99,7 @@ def _in_sets(switch: Transaction) -> Mapping[str, int]:
 def read_rules(options: Options) -> Structure:
     """Load kproxy's rules into a network namespace of their own, and compare them with its tables.
 
-    To be called before threads start (namespace.py). Raises HostError if there can be no such namespace.
+    To be called before threads start (fresh_namespace.py). Raises HostError if there can be none.
     """
     changed: list[str] = []
     lacking: list[str] = []

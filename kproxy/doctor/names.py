@@ -14,7 +14,7 @@ from kproxy.doctor.core.facts import Names
 from kproxy.doctor.core.names import PORT, dns_servers
 from kproxy.doctor.core.objects import Objects
 from kproxy.kernel.host import resolv_conf
-from kproxy.kernel.namespaces import resolv_confs
+from kproxy.kernel.pod_namespaces import resolv_confs
 from kproxy.model import Address, format_address
 
 SECONDS = 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from kproxy.kernel.namespace import netfilter_socket
+from kproxy.kernel.fresh_namespace import netfilter_socket
 from kproxy.kernel.netlink.core.structure import table_message, table_removal, whole_table
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.kernel.structure import read_structure

@@ -21,7 +21,7 @@ from netns_lab.probe import http_get
 
 from kproxy.kernel import features, host, rehearsal, uplink
 from kproxy.kernel.features import FEATURES, TABLES, Content, explain, missing_features
-from kproxy.kernel.namespace import netfilter_socket
+from kproxy.kernel.fresh_namespace import netfilter_socket
 from kproxy.kernel.netlink.core.codec import BatchMessage
 from kproxy.kernel.netlink.route import is_local
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError

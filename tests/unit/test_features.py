@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from kproxy.kernel.features import FEATURES, TABLES, Feature, missing_features_error
-from kproxy.kernel.namespace import netfilter_socket
+from kproxy.kernel.fresh_namespace import netfilter_socket
 from kproxy.model import Balance, Family
 from kproxy.problems import HostError, TransactionError
 from kproxy.table.layout import EndpointScope, SlotChain

@@ -114,7 +114,7 @@ class Netlink:
         self.close()
 
     def _enlarge_buffer(self, force_option: int, option: int, size: int) -> None:
-        """Set the size of a buffer. In a user namespace (namespace.py), the system's limit applies."""
+        """Set the size of a buffer. In a user namespace (fresh_namespace.py), the system's limit applies."""
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, force_option, size)
         except PermissionError:

@@ -1,4 +1,4 @@
-"""The other network namespaces that are connected to this one: waiting sockets, and files of resolvers.
+"""The network namespaces of pods, which are connected to this one: waiting sockets, and files of resolvers.
 
 The namespaces are those of all processes, and those that `ip netns` names. The kernel gives a namespace a
 number (nsid) as soon as an interface here has its other end there, for example a veth of a pod. Namespaces
