@@ -111,7 +111,7 @@ def read_rules(options: Options) -> Structure:
             except KproxyError as error:
                 lacking.append(error.full)
                 continue
-            actual = read_structure(netlink, rules)
+            actual = read_structure(netlink, rules, settled=False)
             changed += [f"{family} {TABLE} {name}" for name in _changed(actual, expected)]
     return Structure(tuple(changed), tuple(lacking))
 

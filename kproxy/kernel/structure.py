@@ -7,10 +7,13 @@ are compared with those that it lists for kproxy's own rules (rehearsal.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
-from kproxy.kernel.netlink.core.codec import attributes, read_string, string
+from kproxy.kernel.netlink.core.codec import attributes, message_type, read_string, string
 from kproxy.kernel.netlink.core.constants import (
+    NFNL_SUBSYS_NFTABLES,
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETRULE,
     NFT_MSG_GETSET,
@@ -41,7 +44,7 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_TABLE_OWNER,
 )
 from kproxy.kernel.netlink.core.sets import has_types
-from kproxy.kernel.netlink.socket import Netlink, NetlinkError, is_missing, unusable
+from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing, unusable
 from kproxy.model import Family
 from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.structure import ChainStructure, Structure, TableFlags
@@ -57,6 +60,7 @@ _SET_ATTRIBUTES = {
 _COUNTER_ATTRIBUTES = {NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS}
 
 
+GET_CHAIN = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN)
 _TABLE_ATTRIBUTES = NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER
 
 
@@ -104,16 +108,20 @@ def lacks_counters(netlink: Netlink, family: Family, name: str) -> bool:
     return _COUNTER_ATTRIBUTES.isdisjoint(found)
 
 
-def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
-    """Return the structure of kproxy's table in the kernel; None if the table does not exist."""
-    family = skeleton.family
+def read_structure(netlink: Netlink, skeleton: Skeleton, settled: bool = True) -> Structure | None:
+    """Return the structure of kproxy's table in the kernel; None if the table does not exist.
+
+    Raises Interrupted if a program commits during a list, unless `settled` is False. Then the result is right
+    if all commits in the meantime were to other tables.
+    """
+    family, listed = skeleton.family, partial(_listed, netlink, skeleton.family, settled)
     table = read_table(netlink, family)
     if table is None:
         return None
     expected, other_types = {each.name: each for each in skeleton.sets}, set[str]()
     sets: dict[str, bytes] = {}
     counters: dict[str, bytes] = {}
-    for content in netlink.dump(NFT_MSG_GETSET, family, string(NFTA_SET_TABLE, TABLE)):
+    for content in listed(NFT_MSG_GETSET, string(NFTA_SET_TABLE, TABLE)):
         fields = list(attributes(content))
         found = dict(fields)
         # An anonymous set belongs to a rule, and the kernel deletes it with the rule.
@@ -125,16 +133,14 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
             if name in expected and not has_types(found, expected[name], family):
                 other_types.add(name)
     rules: dict[str, list[bytes]] = {}
-    declarations: dict[str, bytes] = {}
-    for content in netlink.dump(NFT_MSG_GETCHAIN, family):
-        fields = list(attributes(content))
-        found = dict(fields)
-        if read_string(found[NFTA_CHAIN_TABLE]) == TABLE:
-            declarations[read_string(found[NFTA_CHAIN_NAME])] = _select(fields, _CHAIN_ATTRIBUTES)
-    for content in netlink.dump(NFT_MSG_GETRULE, family, string(NFTA_RULE_TABLE, TABLE)):
+    for content in listed(NFT_MSG_GETRULE, string(NFTA_RULE_TABLE, TABLE)):
         fields = list(attributes(content))
         chain = read_string(dict(fields)[NFTA_RULE_CHAIN])
         rules.setdefault(chain, []).append(_select(fields, _RULE_ATTRIBUTES))
+    declarations = dict(_declarations(listed(NFT_MSG_GETCHAIN)))
+    if not settled:
+        names = {*declarations, *rules, *(chain.name for chain in skeleton.chains)}
+        declarations = dict(_declarations(_each_chain(netlink, family, names)))
     chains = {name: ChainStructure(d, tuple(rules.get(name, ()))) for name, d in declarations.items()}
     constants = {
         declaration.name: frozenset(bytes(element) for element in netlink.elements(family, declaration.name))
@@ -142,3 +148,35 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
         if declaration.constant is not None and declaration.name in sets
     }
     return Structure(table.flags, sets, counters, chains, constants, frozenset(other_types))
+
+
+def _listed(
+    netlink: Netlink, family: Family, settled: bool, kind: int, body: bytes = b""
+) -> Iterator[memoryview]:
+    """Return the attributes of each object. Raises Interrupted only if `settled`."""
+    try:
+        yield from netlink.dump(kind, family, body)
+    except Interrupted:
+        if settled:
+            raise
+
+
+def _declarations(chains: Iterable[memoryview]) -> Iterator[tuple[str, bytes]]:
+    """Return name and declaration of those chains that are in kproxy's table."""
+    for content in chains:
+        fields = list(attributes(content))
+        found = dict(fields)
+        if read_string(found[NFTA_CHAIN_TABLE]) == TABLE:
+            yield read_string(found[NFTA_CHAIN_NAME]), _select(fields, _CHAIN_ATTRIBUTES)
+
+
+def _each_chain(netlink: Netlink, family: Family, names: Iterable[str]) -> Iterator[memoryview]:
+    """Return the attributes of the chains with these names, if they exist.
+
+    The kernel lists the chains of all tables of a family. While other programs remove chains, its list lacks
+    some. If they have many, the list takes so long that a busy program interrupts it every time.
+    """
+    for name in sorted(names):
+        wanted = string(NFTA_CHAIN_TABLE, TABLE) + string(NFTA_CHAIN_NAME, name)
+        if (found := netlink.one(GET_CHAIN, family, wanted)) is not None:
+            yield found

@@ -72,7 +72,7 @@ def _structure(netlink: Netlink, rules: Skeleton) -> Structure | None:
     for _ in range(ATTEMPTS - 1):
         with suppress(Interrupted, NetlinkError):  # a program committed while the kernel listed chains
             return read_structure(netlink, rules)
-    return read_structure(netlink, rules)
+    return read_structure(netlink, rules, settled=False)
 
 
 def _differing(expected: dict[bytes, Value], found: Iterable[tuple[bytes, Value]]) -> set[bytes]:

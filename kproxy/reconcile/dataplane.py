@@ -187,13 +187,15 @@ class Dataplane:
     def read(self) -> Structure | None:
         """Read the table into `applied`. Returns its structure; None if it does not exist.
 
-        Repeated if the ruleset changes during the reading, but not more than ATTEMPTS times in total.
+        Repeated if the ruleset changes during the reading, but not more than ATTEMPTS times in total: a busy
+        program must not stop kproxy. The result of the last time is right if that program did not change this
+        table. If it did, a later comparison finds that.
         """
         rules = self._skeleton(NO_NUMBERED_CHAINS)
         for attempt in range(ATTEMPTS):
             try:
                 before, self._foreign_commits = self.netlink.generation(), None
-                structure = read_structure(self.netlink, rules)
+                structure = read_structure(self.netlink, rules, settled=attempt < ATTEMPTS - 1)
                 listed = self._ahead.take(self.family, before) if self._ahead else {}
                 self.applied = listed or {
                     d.name: dict(read_set(self.netlink, self.family, d, structure))
@@ -573,7 +575,7 @@ class Dataplane:
         self._apply(todo)
         rules = self._skeleton(numbered_chains(self.applied))
         try:
-            actual = read_structure(self.netlink, rules)
+            actual = read_structure(self.netlink, rules, settled=False)
             if actual is None:
                 raise TransactionError(f"Another program deleted table {self.family} {TABLE}.", errno.ENOENT)
             self._replace(rules, actual, _newly_local(todo))

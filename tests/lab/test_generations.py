@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import count, islice
 
 import pytest
@@ -13,6 +13,7 @@ from kproxy.kernel.monitor import TableMonitor
 from kproxy.kernel.netlink.core.codec import BatchMessage
 from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_DELSETELEM,
+    NFT_MSG_GETCHAIN,
     NFT_MSG_NEWCHAIN,
     NFT_MSG_NEWSETELEM,
     NFT_MSG_NEWTABLE,
@@ -148,3 +149,38 @@ def test_affinity_maps_are_read_completely_during_commits(monkeypatch: pytest.Mo
             return sum(key in new[0] for key in {key for key, _ in table._affinity(Protocol.TCP)})
 
     assert in_fresh_namespace(remembered) == clients
+
+
+# --- a busy program, whose commits interrupt each list of the kernel ---
+
+CHAINS = 3000
+"""So many that the kernel needs several datagrams to list them."""
+
+
+class Busy(Netlink):
+    """A socket on which each list is interrupted: another program deletes one of its chains meanwhile."""
+
+    def dump(self, kind: int, family: str, body: bytes = b"") -> Iterator[memoryview]:
+        for number, content in enumerate(super().dump(kind, family, body)):
+            if kind == NFT_MSG_GETCHAIN and not number:
+                subprocess.run(["nft", f"delete chain ip foreign c{next(self.deleted)}"], check=True)
+            yield content
+
+    deleted = count()
+
+
+def test_a_busy_program_with_many_chains_does_not_stop_a_comparison() -> None:
+    wanted = desired(["10.0.0.1:80", "10.0.0.2:80"], Family.IPV4)
+
+    def reports() -> list[tuple[str, ...]]:
+        chains = "\n".join(f"chain c{number} {{}}" for number in range(CHAINS))
+        subprocess.run(["nft", "-f", "-"], input=f"table ip foreign {{\n{chains}\n}}", text=True, check=True)
+        with Busy() as busy:
+            table = Dataplane(busy, Family.IPV4, Options())
+            rewritten = [table.reconcile(wanted).rewritten, table.reconcile(wanted).rewritten]
+            subprocess.run(["nft", "flush chain ip kproxy services; add chain ip kproxy theirs"], check=True)
+            rewritten += [table.reconcile(wanted).rewritten, table.reconcile(wanted).rewritten]
+            assert next(Busy.deleted) >= 3 * dataplane.ATTEMPTS
+        return rewritten
+
+    assert in_fresh_namespace(reports) == [(), (), ("services", "theirs"), ()]
