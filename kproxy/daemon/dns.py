@@ -17,7 +17,7 @@ from kproxy.intake.memory import return_memory
 from kproxy.observe.log import Reporter
 from kproxy.probes.exec import ExecRunner
 from kproxy.problems import UsageError
-from kproxy.reconcile.core.report import RoundReport
+from kproxy.reconcile.core.report import RoundReport, plural
 from kproxy.reconcile.observer import RoundObserver
 from kproxy.reconcile.reconciler import Reconciler
 from kproxy.settings.derived import ranges
@@ -84,4 +84,4 @@ class _Problems(RoundObserver):
         freeze_memory()
         if not self._ready:
             self._ready = True
-            logger.info("kproxy is ready: %d services have names", len(done.names))
+            logger.info("kproxy is ready: %s", plural(len(done.names), "service"))

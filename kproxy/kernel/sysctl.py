@@ -62,7 +62,7 @@ def _raise(path: Path, value: int) -> str:
         before = int(path.read_text())
         if before < value:
             path.write_text(str(value))
-            logger.info("set %s to %d, before %d", path.name, value, before)
+            logger.info("set %s from %d to %d", path.name, before, value)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return f"{path.name} to {value}: {reason}"

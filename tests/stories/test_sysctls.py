@@ -47,7 +47,7 @@ def test_a_daemon_in_a_cluster_raises_them(lab: Lab, following: Follow) -> None:
     with following(service(), *slices(lab, ["pod-1"])) as story:
         story.converges()
         assert values(node, CLOSE_WAIT, ESTABLISHED, LIBERAL, MAXIMUM) == [3600, 432000, 0, maximum]
-        assert f"set {CLOSE_WAIT} to 3600, before 60" in story.running.logged()
+        assert f"set {CLOSE_WAIT} from 60 to 3600" in story.running.logged()
 
 
 def test_the_request_that_loads_connection_tracking_is_one_that_the_kernel_answers(lab: Lab) -> None:

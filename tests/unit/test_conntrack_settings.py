@@ -65,9 +65,9 @@ def test_values_are_raised_and_never_lowered(tmp_path: Path, caplog: pytest.LogC
     after = before | {CLOSE_WAIT: 3600, LIBERAL: 1, "hashsize": 131072 // 4}
     assert values() == after
     assert caplog.messages == [
-        f"set {CLOSE_WAIT} to 3600, before 60",
-        f"set {LIBERAL} to 1, before 0",
-        "set hashsize to 32768, before 1024",
+        f"set {CLOSE_WAIT} from 60 to 3600",
+        f"set {LIBERAL} from 0 to 1",
+        "set hashsize from 1024 to 32768",
     ]
     raise_settings({MAXIMUM: 300000}, tmp_path, tmp_path / "hashsize")
     assert values() == after | {MAXIMUM: 300000, "hashsize": 75000}
