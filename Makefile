@@ -67,7 +67,7 @@ test-cluster: _root install  ## run the cluster tests against a real API server:
 	    "make test-cluster KUBEBUILDER_ASSETS=DIR, or KUBECONFIG=FILE (docs/cluster.md)" >&2; exit 1; }
 	$(if $(KUBEBUILDER_ASSETS),KPROXY_TEST_ASSETS=$(abspath $(KUBEBUILDER_ASSETS)),KPROXY_TEST_KUBECONFIG=$(abspath $(KUBECONFIG))) \
 	  $(PYTHON) -m pytest -m "not long" tests/stories/test_cluster*.py \
-	  tests/apiserver/test_lists.py tests/apiserver/test_watches.py tests/apiserver/test_writes.py
+	  tests/apiserver/test_formats.py tests/apiserver/test_lists.py tests/apiserver/test_watches.py tests/apiserver/test_writes.py
 
 test-e2e: install  ## run Kubernetes' own tests of Services against a cluster: E2E_TEST=PROGRAM KUBECONFIG=FILE
 	@[ -n "$(E2E_TEST)" -a -n "$(KUBECONFIG)" ] || { \
