@@ -125,8 +125,6 @@ NETLINK_DATAGRAMS = 200
 CONNECT_SECONDS = 10.0
 HEAD_SECONDS = 100.0
 RESPONSE_HEAD = 64 * KIB
-RESPONSE_CHUNKS = 256
-"""A chunk has 10 µs of work, whatever its length."""
 READ_BUFFER = MIB
 """About one page of a list."""
 
@@ -385,8 +383,13 @@ TABLE = (
     Limit(_API, "values in a page", API_VALUES, "", _SMALLER),
     Limit(_API, "time to receive a page", API_PAGE_SECONDS, "s", _SMALLER),
     Limit(_API, "time until a response begins", HEAD_SECONDS, "s", "the request is repeated later"),
-    Limit(_API, "head of a response", RESPONSE_HEAD, "bytes", "the request is repeated later"),
-    Limit(_API, "chunks of a response parsed in one turn", RESPONSE_CHUNKS, "", _TURN),
+    Limit(
+        _API,
+        "head of a response, and what is not a part of its body",
+        RESPONSE_HEAD,
+        "bytes",
+        "the request is repeated later",
+    ),
     Limit(_API, "one object of a list", API_OBJECT, "bytes", "the object is a problem"),
     Limit(_API, "one event of a watch", API_OBJECT, "bytes", _KEPT),
     Limit(_API, "objects of one kind", API_OBJECTS, "", _KEPT),

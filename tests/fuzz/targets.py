@@ -35,6 +35,7 @@ from kproxy.gateway.core.ingress import Objects, Ports
 from kproxy.gateway.core.l4 import with_gateways
 from kproxy.gateway.core.views import listing, route_rows
 from kproxy.gateway.renderer import Renderer
+from kproxy.intake.requests import RequestError, _Parser
 from kproxy.kernel.netlink.core import codec, elements, route
 from kproxy.model import HTTPGetAction, NamespacedName, Node, ProbePort
 from kproxy.observe.http import HttpServer, Request, Response
@@ -79,6 +80,7 @@ from tests.unit.make import NODE, RANGES
 CORPUS = Path(__file__).parent / "corpus"
 RESOURCES = (SERVICES, SLICES, node_resource("n1"))
 PROTOBUF_RESOURCES = (*RESOURCES, SERVICE_CIDRS)
+A_RESPONSE = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nX: y\r\n\r\n"
 A_STATUS = (
     b'{"kind":"Status","apiVersion":"v1","message":"later","details":{"retryAfterSeconds":1},"code":429}'
 )
@@ -312,6 +314,15 @@ def response(data: bytes) -> None:
     assert isinstance(asyncio.run(_response(data)), ProbeResult)
 
 
+def api_response(data: bytes) -> None:
+    """Read a response of an API server, in two pieces."""
+    parser = _Parser()
+    for part in (data[: len(data) // 2], data[len(data) // 2 :]):
+        parser.feed(part)
+        parser.take()
+    parser.end()
+
+
 async def _response(data: bytes) -> ProbeResult:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -373,6 +384,7 @@ TARGETS = (
     Target("database", database, (KproxyError,), a_database),
     Target("request", request),
     Target("response", response),
+    Target("api-response", api_response, (RequestError,), lambda: A_RESPONSE),
     Target("dns-query", dns_query, made=lambda: DNS_QUERY),
     Target("dns-reply", dns_reply, made=lambda: DNS_REPLY + DNS_ANSWER),
 )

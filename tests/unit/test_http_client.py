@@ -15,8 +15,8 @@ import pytest
 
 from kproxy.intake.dial import ConnectError, Endpoint, open_endpoint
 from kproxy.intake.names import Names, SocketAddress
-from kproxy.intake.requests import HttpClient, Request, RequestError
-from kproxy.limits import RESPONSE_CHUNKS, RESPONSE_HEAD
+from kproxy.intake.requests import HttpClient, Request, RequestError, _Parser
+from kproxy.limits import RESPONSE_HEAD
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.credentials import Credentials
 from tests.apiserver.kubeconfig import token, write_kubeconfig
@@ -92,38 +92,99 @@ async def test_only_a_request_that_may_be_repeated_uses_a_connection_that_may_be
 
 @in_event_loop
 async def test_a_body_that_is_not_read_ends_its_connection() -> None:
-    async with server(lambda _: OK) as remote:
+    async with server(lambda _: OK[:-1]) as remote:
         http = client(remote.port)
-        async with http.send(GET, 10) as response:
-            assert response.status == 200
-        await body(http)
+        for _ in range(2):
+            async with http.send(GET, 10) as response:
+                assert response.status == 200
         assert [len(heads) for heads in remote.connections] == [1, 1]
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "is_used_again"),
+    [
+        (OK, b"ok", True),
+        (OK.replace(b"200 OK", b"500 Internal Server Error"), b"ok", True),
+        (OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"ok", False),
+        (OK.replace(b"1.1", b"1.0"), b"ok", False),
+        (OK + b"more", b"ok", False),
+        (OK + OK, b"ok", False),
+        (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end", False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b"", True),
+        (CHUNKED + b"0\r\n\r\n", b"", True),
+        (CHUNKED + b"1\r\na\r\n2;extension=1\r\nbc\r\n0\r\nTrailer: x\r\n\r\n", b"abc", True),
+        (CONTINUE + OK, b"ok", True),
+        (CONTINUE + CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", b"x" * 100_000, True),
+    ],
+    ids=range(12),
+)  # fmt: skip
+@pytest.mark.parametrize("pieces", [1, 200])
+def test_the_body_of_a_response(answer: bytes, expected: bytes, is_used_again: bool, pieces: int) -> None:
+    parser, taken = _Parser(), b""
+    size = -(-len(answer) // pieces)
+    for start in range(0, len(answer), size):
+        parser.feed(answer[start : start + size])
+        taken += parser.take()
+    if not parser.complete:
+        parser.end()
+    assert parser.head
+    assert (taken, parser.complete, parser.reusable) == (expected, True, is_used_again)
 
 
 @in_event_loop
 async def test_small_chunks_are_few_pieces() -> None:
-    chunks = 3 * RESPONSE_CHUNKS
-    head = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    async with server(lambda _: head + b"1\r\nx\r\n" * chunks + b"0\r\n\r\n") as remote:
+    async with server(lambda _: CHUNKED + b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n") as remote:
         pieces = await body(client(remote.port))
-        assert b"".join(pieces) == b"x" * chunks
+        assert b"".join(pieces) == b"x" * 1000
         assert len(pieces) < 20
-        assert max(map(len, pieces)) <= RESPONSE_CHUNKS
+
+
+LONG = b"x" * 2 * RESPONSE_HEAD
+MANY_HEADERS = b"X: y\r\n" * RESPONSE_HEAD
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (b"nonsense\r\n\r\n", "invalid response"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 4 * RESPONSE_HEAD, "invalid response: Receive buffer too long"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nq\r\n", "invalid response"),
+        (b"nonsense\r\n\r\n", "invalid response: "),
+        (b"HTTP/1.1 200 OK\r\nX: " + LONG, "invalid response: it has more than 64 KiB of headers"),
+        (b"HTTP/1.1 200 OK\r\n" + MANY_HEADERS + b"\r\n", "it has more than 64 KiB of headers"),
+        (CHUNKED + b"1\r\na\r\n0\r\nX: " + LONG * 10, "it has more than 64 KiB of headers"),
+        (CHUNKED + b"1\r\na\r\n0\r\n" + MANY_HEADERS * 10, "it has more than 64 KiB of headers"),
+        (CHUNKED + b"1;" + LONG * 10, "it has more than 64 KiB of headers"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, "it has more than 64 KiB of headers"),
+        (CHUNKED + b"q\r\n", "invalid response: "),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n", "invalid response: "),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "invalid response: "),
+        (b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", "it changes the protocol"),
     ],
-)
+    ids=range(11),
+)  # fmt: skip
 @in_event_loop
 async def test_an_invalid_response_is_a_sentence(answer: bytes, message: str) -> None:
     async with server(lambda _: answer) as remote:
         with pytest.raises(RequestError, match=message):
             await body(client(remote.port))
+
+
+@pytest.mark.parametrize("answer", [OK[:-1], CHUNKED + b"5\r\nab", CHUNKED + b"1\r\na\r\n", CHUNKED])
+def test_a_response_that_ends_too_early_is_an_error(answer: bytes) -> None:
+    parser = _Parser()
+    parser.feed(answer)
+    with pytest.raises(RequestError, match="the response is incomplete"):
+        parser.end()
+
+
+def test_what_arrives_before_an_error_is_used() -> None:
+    parser = _Parser()
+    parser.feed(CHUNKED + b"2\r\nok\r\nnonsense")
+    assert parser.take() == b"ok"
+    with pytest.raises(RequestError, match="invalid response: "):
+        parser.take()
 
 
 @pytest.mark.parametrize(
