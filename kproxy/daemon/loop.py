@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from kproxy.intake.threads import started_threads
 from kproxy.model import Family
 from kproxy.problems import SHORTAGES, HostError, KproxyError
 from kproxy.reconcile.core.backoff import FIRST, Backoff
@@ -79,7 +80,7 @@ class Loop:
     async def run(self) -> None:
         """Run rounds. Never returns."""
         try:
-            with ThreadPoolExecutor(1, "kernel") as thread:
+            with started_threads(1, "kernel") as thread:
                 await self._rounds(thread)
         finally:
             self.reconciler.finish()

@@ -20,6 +20,7 @@ from kproxy.daemon.daemon import Daemon, TableAccess
 from kproxy.daemon.loop import Periods
 from kproxy.gateway.folder import Folders
 from kproxy.intake.clients import Clients, raise_file_limit
+from kproxy.intake.threads import WORKERS, started_threads
 from kproxy.kernel.bridges import turn_hairpin_on
 from kproxy.kernel.host import MARKS_SINCE, HostAddresses, kernel_since
 from kproxy.kernel.netlink.socket import Netlink
@@ -265,6 +266,7 @@ async def _follow_cluster(host: _Host) -> None:
 
 async def _run(daemon: Daemon, host: _Host, addresses_changed: Callable[[], None]) -> None:
     directory = Path(host.settings.state_dir)
+    asyncio.get_running_loop().set_default_executor(started_threads(WORKERS, "worker"))
     async with channel.serve(directory, daemon.snapshot, daemon.revision, clients=host.clients) as serving:
         keeping = asyncio.create_task(_keep_files(host.lock, serving))
         try:

@@ -35,7 +35,7 @@ def resident() -> int:
 
 async def return_memory(period: float = PERIOD) -> None:
     """Let new threads use the arena of the others, and return its free pages after growth. Never returns."""
-    _use_one_arena()
+    use_one_arena()
     least, cost = 0, 0.0
     while True:
         await asyncio.sleep(max(period, cost / SHARE))
@@ -47,7 +47,8 @@ async def return_memory(period: float = PERIOD) -> None:
             least = min(least, now)
 
 
-def _use_one_arena() -> None:
+def use_one_arena() -> None:
+    """Let threads that start from now on allocate in the arena of the first one."""
     if hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(_M_ARENA_MAX, 1)
 
