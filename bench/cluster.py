@@ -1,6 +1,6 @@
 """`python -m bench.cluster [SERVICES]`: the cost of receiving the objects of a cluster.
 
-It decodes and caches pages of a list and lines of a watch, as an API server sends them, without a network.
+It decodes and caches pages of a list and events of a watch, as an API server sends them, without a network.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,20 +17,38 @@ from bench.manifests import manifests
 from bench.samples import samples
 from kproxy.sources.cluster.core.cache import Cache
 from kproxy.sources.cluster.core.events import SERVICES, SLICES, ApiResource
-from kproxy.sources.cluster.core.formats import Json
+from kproxy.sources.cluster.core.formats import Format, Json
+from kproxy.sources.cluster.core.protobuf import ProtobufFormat
+from tests.apiserver import protobuf
 
 PAGE = 500
 
 
-def pages(items: list[Any]) -> list[bytes]:
-    """Return answers to list requests."""
-    parts = (items[start : start + PAGE] for start in range(0, len(items), PAGE))
-    return [msgspec.json.encode({"metadata": {"resourceVersion": "9"}, "items": part}) for part in parts]
+class Sent(NamedTuple):
+    """What a server sends in one format."""
+
+    name: str
+    form: Format
+    pages: list[bytes]
+    """Responses to requests for lists."""
+    events: list[bytes]
+    """Events of a watch, one for each object."""
 
 
-def lines(items: list[Any]) -> Iterator[bytes]:
-    """Yield events of a watch, one for each object."""
-    return (msgspec.json.encode({"type": "MODIFIED", "object": item}) for item in items)
+def in_both_formats(resource: ApiResource, items: list[Any]) -> tuple[Sent, Sent]:
+    """Return the same objects as JSON and as protobuf."""
+    about = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version}
+    without = [{name: item[name] for name in item if name not in ("kind", "apiVersion")} for item in items]
+    parts = (without[start : start + PAGE] for start in range(0, len(items), PAGE))
+    pages = [
+        msgspec.json.encode({**about, "metadata": {"resourceVersion": "9"}, "items": part}) for part in parts
+    ]
+    lines = [msgspec.json.encode({"type": "MODIFIED", "object": item}) for item in items]
+    frames = [protobuf.event(line)[4:] for line in lines]
+    return (
+        Sent("JSON", Json(), pages, lines),
+        Sent("protobuf", ProtobufFormat(), [protobuf.response(page) for page in pages], frames),
+    )
 
 
 def resident() -> float:
@@ -40,34 +57,39 @@ def resident() -> float:
 
 
 def main() -> None:
-    """Print a line for each kind."""
+    """Print a line for each kind and format."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     found: dict[str, list[Any]] = {SERVICES.kind: [], SLICES.kind: []}
     for item in manifests(samples(count))["items"]:
         found[item["kind"]].append(item)
-    cache = Cache()
     for resource in (SERVICES, SLICES):
-        listed, watched = pages(found[resource.kind]), list(lines(found[resource.kind]))
-        gc.collect()
-        before, begun = resident(), time.process_time()
-        for body in listed:
-            for change in Json().read_page(resource, body)[1]:
-                cache.apply(change)
-        seconds, size = time.process_time() - begun, sum(map(len, listed)) / 1e6
-        print(
-            f"{len(watched)} {resource.kind}s, {size:.0f} MB of JSON: {seconds:.2f} s of CPU, "
-            f"{resident() - before:.0f} MB; {watch(resource, watched, cache):.0f} µs for each line of a watch"
-        )
+        for sent in in_both_formats(resource, found[resource.kind]):
+            measure(resource, sent)
 
 
-def watch(resource: ApiResource, watched: list[bytes], cache: Cache) -> float:
-    """Return the CPU time for each line, in microseconds."""
+def measure(resource: ApiResource, sent: Sent) -> None:
+    """Print what it costs to receive a list, and then each event."""
+    cache = Cache()
+    gc.collect()
+    before, begun = resident(), time.process_time()
+    for page in sent.pages:
+        for change in sent.form.read_page(resource, page)[1]:
+            cache.apply(change)
+    seconds, size = time.process_time() - begun, sum(map(len, sent.pages)) / 1e6
+    print(
+        f"{len(sent.events)} {resource.kind}s, {size:.0f} MB of {sent.name}: {seconds:.2f} s of CPU, "
+        f"{resident() - before:.0f} MB; {watch(resource, sent, cache):.0f} µs for each event of a watch"
+    )
+
+
+def watch(resource: ApiResource, sent: Sent, cache: Cache) -> float:
+    """Return the CPU time for each event, in microseconds."""
     begun = time.process_time()
-    for line in watched:
-        change = Json().read_event(resource, line).change
-        assert change is not None
-        cache.apply(change)
-    return (time.process_time() - begun) / len(watched) * 1e6
+    for data in sent.events:
+        event = sent.form.read_event(resource, data)
+        assert event.change is not None
+        cache.apply(event.change)
+    return (time.process_time() - begun) / len(sent.events) * 1e6
 
 
 if __name__ == "__main__":

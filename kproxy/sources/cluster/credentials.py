@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from msgspec import Raw
 
@@ -127,7 +128,7 @@ class Credentials:
             renewed = _Plugin(user.exec, cluster, authority, folder)
             pair = renewed.pair() or pair
             self._authorize = renewed.authorization
-        server = cluster.server.rstrip("/")
+        server = _checked(cluster.server.rstrip("/"))
         tls = _context(authority, pair, not cluster.insecure_skip_tls_verify) if _is_tls(server) else None
         return Endpoint(server, tls, cluster.tls_server_name or None, _proxy(cluster.proxy_url, server))
 
@@ -198,6 +199,18 @@ def _data(folder: Path, data: str | None, file: str | None) -> bytes | None:
     if data:
         return b64decode(data)
     return content_of(folder / file, pipes=False) if file else None
+
+
+def _checked(server: str) -> str:
+    """Return the address of a server, if it is one."""
+    try:
+        url = urlsplit(server)
+        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:  # of the port, or of an IPv6 address
+        valid = False
+    if not valid:
+        raise KubeconfigError(f"server: {server!r} is not a URL such as https://192.0.2.1:6443")
+    return server
 
 
 def _is_tls(server: str) -> bool:

@@ -108,20 +108,24 @@ def current(content: Raw) -> tuple[Cluster, User]:
     except DecodeError as error:
         raise KubeconfigError(": ".join(filter(None, describe(error, to_python(content))))) from None
     if not config.current_context:
-        raise KubeconfigError("current-context: is missing")
-    context = _named("contexts", config.contexts, config.current_context).context
-    cluster = _named("clusters", config.clusters, context.cluster).cluster
-    user = _named("users", config.users, context.user).user if context.user else User()
+        raise KubeconfigError("current-context: is missing: name one of the contexts")
+    own = f"context {config.current_context}"
+    context = _named("contexts", config.contexts, config.current_context, "current-context").context
+    cluster = _named("clusters", config.clusters, context.cluster, own).cluster
+    user = _named("users", config.users, context.user, own).user if context.user else User()
     if not cluster.server:
         raise KubeconfigError(f"clusters: {context.cluster}: server: is missing")
     _check_supported(user, f"users: {context.user}")
     return cluster, user
 
 
-def _named(where: str, members: Iterable[Named] | None, name: str) -> Named:
+def _named(where: str, members: Iterable[Named] | None, name: str, referrer: str) -> Named:
+    """Return the member of this name, to which `referrer` refers."""
     found = [member for member in members or () if member.name == name]
-    if len(found) != 1:
-        raise KubeconfigError(f"{where}: {name} is {'there twice' if found else 'missing'}")
+    if not found:
+        raise KubeconfigError(f"{where}: {name} is missing, although {referrer} refers to it")
+    if len(found) > 1:
+        raise KubeconfigError(f"{where}: {name} is there twice")
     return found[0]
 
 
