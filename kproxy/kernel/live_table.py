@@ -16,7 +16,7 @@ from kproxy.kernel.netlink.core.constants import (
 )
 from kproxy.kernel.netlink.core.elements import read_element, read_expiration
 from kproxy.kernel.netlink.socket import Netlink
-from kproxy.kernel.structure import has_table
+from kproxy.kernel.structure import has_table, list_objects
 from kproxy.model import Family
 from kproxy.nft.elements import Value
 from kproxy.table.layout import TABLE, PackedSocket, affinity_key, affinity_map, pack_socket
@@ -58,9 +58,13 @@ class LiveTable(Mapping[str, Mapping[bytes, Value]]):
 
 
 def rule_handles(netlink: Netlink, family: Family) -> dict[str, list[int]]:
-    """Return the handles of the rules of kproxy's table, by chain and in order."""
+    """Return the handles of the rules of kproxy's table, by chain and in order.
+
+    Commits of other programs to other tables do not matter.
+    """
     handles: dict[str, list[int]] = {}
-    for content in netlink.dump(NFT_MSG_GETRULE, family, string(NFTA_RULE_TABLE, TABLE)):
+    own = string(NFTA_RULE_TABLE, TABLE)
+    for content in list_objects(netlink, family, False, NFT_MSG_GETRULE, own):
         found = dict(attributes(content))
         number = int.from_bytes(found[NFTA_RULE_HANDLE], "big")
         handles.setdefault(read_string(found[NFTA_RULE_CHAIN]), []).append(number)

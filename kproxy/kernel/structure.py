@@ -114,7 +114,7 @@ def read_structure(netlink: Netlink, skeleton: Skeleton, settled: bool = True) -
     Raises Interrupted if a program commits during a list, unless `settled` is False. Then the result is right
     if all commits in the meantime were to other tables.
     """
-    family, listed = skeleton.family, partial(_listed, netlink, skeleton.family, settled)
+    family, listed = skeleton.family, partial(list_objects, netlink, skeleton.family, settled)
     table = read_table(netlink, family)
     if table is None:
         return None
@@ -150,10 +150,10 @@ def read_structure(netlink: Netlink, skeleton: Skeleton, settled: bool = True) -
     return Structure(table.flags, sets, counters, chains, constants, frozenset(other_types))
 
 
-def _listed(
+def list_objects(
     netlink: Netlink, family: Family, settled: bool, kind: int, body: bytes = b""
 ) -> Iterator[memoryview]:
-    """Return the attributes of each object. Raises Interrupted only if `settled`."""
+    """Return the attributes of each object, as Netlink.dump does. Raises Interrupted only if `settled`."""
     try:
         yield from netlink.dump(kind, family, body)
     except Interrupted:

@@ -9,6 +9,7 @@ from itertools import count, islice
 import pytest
 from netns_lab.netns import in_fresh_namespace
 
+from kproxy.kernel.live_table import rule_handles
 from kproxy.kernel.monitor import TableMonitor
 from kproxy.kernel.netlink.core.codec import BatchMessage
 from kproxy.kernel.netlink.core.constants import (
@@ -19,7 +20,7 @@ from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_NEWTABLE,
 )
 from kproxy.kernel.netlink.core.elements import element_messages, read_element
-from kproxy.kernel.netlink.socket import Netlink
+from kproxy.kernel.netlink.socket import Interrupted, Netlink
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import Value
 from kproxy.reconcile import dataplane
@@ -184,3 +185,22 @@ def test_a_busy_program_with_many_chains_does_not_stop_a_comparison() -> None:
         return rewritten
 
     assert in_fresh_namespace(reports) == [(), (), ("services", "theirs"), ()]
+
+
+class Interrupting(Netlink):
+    """A socket on which each list is complete, but interrupted by another program's commit."""
+
+    def dump(self, kind: int, family: str, body: bytes = b"") -> Iterator[memoryview]:
+        yield from super().dump(kind, family, body)
+        raise Interrupted
+
+
+def test_the_handles_of_rules_are_read_beside_a_busy_program() -> None:
+    def handles() -> list[dict[str, list[int]]]:
+        with Netlink() as netlink, Interrupting() as busy:
+            Dataplane(netlink, Family.IPV4, Options()).reconcile(desired(["10.0.0.1:80"], Family.IPV4))
+            return [rule_handles(each, Family.IPV4) for each in (netlink, busy)]
+
+    expected, found = in_fresh_namespace(handles)
+    assert found == expected
+    assert found["prerouting"]
