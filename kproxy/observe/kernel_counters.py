@@ -208,6 +208,8 @@ def _take_endpoints(
     names = {protocol: endpoints_map(protocol) for protocol in Protocol}
     if any(lacks_counters(netlink, family, name) for name in names.values()):
         connections.forget_endpoints(family)
+        for name in names.values():
+            known.pop((family, name), None)
         return
     for protocol, name in names.items():
         counted, complete = dump_map(netlink, family, name, read_counter, known[family, name])

@@ -156,7 +156,7 @@ def test_the_maximum_is_passed_while_clients_connect(lab: Lab, tmp_path: Path) -
         assert counted(running.kproxy) == [False, True]  # IPv6 has two endpoints
         assert "rewritten" not in running.logged()
         found = forkserver.run(running.kproxy.node, ["connections", "web", "--interval", "200ms"])
-        assert "count connections by endpoint (--max-endpoint-counters)" in found.stdout, found.stderr
+        assert "not counted by endpoint (--max-endpoint-counters)" in found.stdout, found.stderr
         running.write("web", service())
         message = "ip kproxy: connections are counted by endpoint again: 1 endpoint,"
         eventually(lambda: message in running.logged(), running.logged)

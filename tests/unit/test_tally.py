@@ -58,7 +58,7 @@ def test_endpoints_that_are_not_counted() -> None:
     ]
     text = connections_text(tally, WEB)
     assert "10.0.0.1:80    -       -     3      0\n" in text
-    assert "to count connections by endpoint (--max-endpoint-counters)" in text
+    assert "\nNew connections are not counted by endpoint (--max-endpoint-counters).\n" in text
     found = connections_json(tally, WEB)["endpoints"][0]
     assert found == {"endpoint": "10.0.0.1:80", "newPerSecond": None, "new": None, "live": 3, "unanswered": 0}
     assert "--max-endpoint-counters" not in connections_text(example(), WEB)

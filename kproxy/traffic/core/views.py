@@ -10,7 +10,7 @@ from kproxy.show.tables import NONE, table
 from kproxy.traffic.core.screen import COLUMNS, number
 from kproxy.traffic.core.tally import Row, Tally
 
-UNCOUNTED = "The table has too many endpoints to count connections by endpoint (--max-endpoint-counters)."
+UNCOUNTED = "New connections are not counted by endpoint (--max-endpoint-counters)."
 
 
 def services_text(tally: Tally, names: Iterable[NamespacedName]) -> str:
