@@ -72,7 +72,7 @@ def test_the_pod_has_the_needed_rights(lab: Lab, tmp_path: Path) -> None:
         assert status["NoNewPrivs"] == "1"
         # It also has the rights to own its tables.
         assert here.run(["nft", "flush table ip kproxy"], capture_output=True).returncode == 1
-        assert "set nf_conntrack_tcp_timeout_close_wait to 3600" in running.logged()
+        assert "set nf_conntrack_tcp_timeout_close_wait from 60 to 3600" in running.logged()
         assert "WARNING" not in running.logged()
         assert "ERROR" not in running.logged()
         # It ends within the grace period of its pod, and Services stay.
