@@ -23,6 +23,8 @@ from tests.apiserver import protobuf
 
 PIECE = 256 * 1024
 CHUNKED_FROM = 2048
+CHUNKS = 200
+"""The number of chunks that are sent in one piece, if there are so many."""
 GZIP_FROM = 128 * 1024
 """A real server compresses longer answers for clients that accept gzip."""
 
@@ -144,7 +146,13 @@ class Connection:
 
     async def events(self, lines: Iterable[bytes]) -> None:
         """Send events of a watch, which are lines of JSON here, in the format of its head."""
-        await self.send(b"".join(map(protobuf.event, lines) if self.protobuf else lines))
+        await self.chunks(list(map(protobuf.event, lines) if self.protobuf else lines))
+
+    async def chunks(self, parts: Sequence[bytes]) -> None:
+        """Send parts of a stream, each as a chunk, as a real server does with events."""
+        for start in range(0, len(parts), CHUNKS):
+            sent = (self.http.send(h11.Data(data=part)) for part in parts[start : start + CHUNKS])
+            await self.emit(b"".join(data for data in sent if data))
 
     async def _head(self, status: int, headers: Headers) -> None:
         await self._send(h11.Response(status_code=status, headers=list(headers), reason=reason(status)))

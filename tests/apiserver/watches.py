@@ -67,6 +67,16 @@ class Sent(NamedTuple):
     """time.monotonic() just before the bytes were sent."""
 
 
+class Shown(NamedTuple):
+    """An event as a watch shows it."""
+
+    revision: int
+    kind: str
+    key: str
+    line: bytes
+    """JSON."""
+
+
 class Watch:
     """One open watch."""
 
@@ -121,12 +131,19 @@ class Watches:
                 return
             self.open.append(watch)
             listed_at = self.store.revision
-        connection.protobuf &= self._have_protobuf(watch, events)
+        first = self._shown(watch, events)
+        parts = [each.line for each in first]
+        if connection.protobuf:
+            try:
+                parts = [protobuf.event(line) for line in parts]
+            except protobuf.Unencodable:
+                connection.protobuf = False
         closed = asyncio.create_task(connection.closed())
         closed.add_done_callback(lambda _: watch.wake.set())
         try:
             await connection.begin()
-            await self._send(connection, watch, events)
+            self._record(first)
+            await connection.chunks(parts)
             if start.ends_list:
                 await connection.events([bookmark_line(target.resource, listed_at, ends_list=True)])
             await self._follow(connection, watch, start, closed)
@@ -190,25 +207,21 @@ class Watches:
         return True
 
     async def _send(self, connection: Connection, watch: Watch, events: list[Event]) -> None:
-        resource, lines, sent = watch.target.resource, [], []
-        for event in events:
-            if line := shown(resource, event, watch.matches):
-                lines.append(line[1])
-                sent.append((event.revision, line[0], event.key))
-        if lines:
-            now = time.monotonic()
-            self.sent.extend(Sent(*what, now) for what in sent)
-            await connection.events(lines)
+        if lines := self._shown(watch, events):
+            self._record(lines)
+            await connection.events([each.line for each in lines])
 
-    def _have_protobuf(self, watch: Watch, events: list[Event]) -> bool:
-        """Whether the events with which a watch begins can be sent in protobuf."""
-        try:
-            for event in events:
-                if line := shown(watch.target.resource, event, watch.matches):
-                    protobuf.event(line[1])
-        except protobuf.Unencodable:
-            return False
-        return True
+    def _shown(self, watch: Watch, events: list[Event]) -> list[Shown]:
+        """Return the events that a watch shows."""
+        found = []
+        for event in events:
+            if line := shown(watch.target.resource, event, watch.matches):
+                found.append(Shown(event.revision, line[0], event.key, line[1]))
+        return found
+
+    def _record(self, events: list[Shown]) -> None:
+        now = time.monotonic()
+        self.sent.extend(Sent(*event[:3], now) for event in events)
 
     async def _bookmark(self, connection: Connection, watch: Watch, least: int) -> None:
         """Send a bookmark, unless changes are queued: it would say that there are none up to its revision."""
