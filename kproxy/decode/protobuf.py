@@ -10,7 +10,7 @@ treat these alike, because a manifest can contain them, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
@@ -47,6 +47,12 @@ class Unknown(wire.Wire):
     raw: bytes
 
 
+class UnknownList(wire.Wire):
+    """The same around a list."""
+
+    raw: Items
+
+
 class RawExtension(wire.Wire):
     """An object of an event."""
 
@@ -77,6 +83,7 @@ NUMBERS: dict[type[Any], dict[str, int]] = {
     Time: {"seconds": 1},
     IntOrString: {"type": 1, "int_val": 2, "str_val": 3},
     Unknown: {"raw": 2},
+    UnknownList: {"raw": 2},
     RawExtension: {"raw": 1},
     Event: {"type": 1, "object": 2},
     Items: {"metadata": 1, "items": 2},
@@ -166,8 +173,8 @@ SHARED = frozenset(
     }
 )
 """Types of which many objects have equal values."""
-SHORT = 200
-"""The longest message that is kept, to be decoded once. In bytes."""
+SHORT = 64
+"""The longest message that is kept, to be decoded once, in bytes. Its objects can have 2 kB."""
 ABSENT = -(1 << 63)
 """The value that the decoder returns for a number or boolean that is absent."""
 MAGIC = b"k8s\0"
@@ -186,19 +193,34 @@ class Protobuf(Encoded):
 
     def to_python(self) -> Any:
         """Return its name, namespace and labels; UNSET if that is impossible."""
-        try:
-            metadata = self.convert(Named).metadata
-        except MalformedError:
-            return UNSET
-        known = {name: value for name, value in to_builtins(metadata).items() if value}
-        return {"metadata": known}
+        kinds: tuple[type[Named | wire.Identified], ...] = (Named, wire.Identified)
+        for kind in kinds:  # if the labels are invalid, the name may be valid
+            try:
+                metadata = to_builtins(self.convert(kind).metadata)
+            except MalformedError:
+                continue
+            return {"metadata": {name: value for name, value in metadata.items() if value}}
+        return UNSET
 
 
 def opened(data: bytes) -> Protobuf:
     """Return the object that has its kind and version around it. Raises MalformedError."""
+    return Protobuf(_picked(Unknown, _without_magic(data), _RAW))
+
+
+def page(data: bytes | bytearray) -> tuple[wire.ListMeta, Iterator[Protobuf]]:
+    """Return the metadata and the items of a list. Raises MalformedError.
+
+    The items are copied out of the list one by one: a page can be long.
+    """
+    metadata, items = _picked(UnknownList, _without_magic(data), _METADATA_AND_ITEMS)
+    return _maker(wire.ListMeta)(metadata), map(Protobuf, items)
+
+
+def _without_magic(data: bytes | bytearray) -> bytes | bytearray:
     if not data.startswith(MAGIC):
         raise MalformedError("is not protobuf of Kubernetes")
-    return Protobuf(_picked(Unknown, data[len(MAGIC) :], _RAW))
+    return data[len(MAGIC) :]
 
 
 def event(data: bytes) -> tuple[str, Protobuf]:
@@ -211,6 +233,8 @@ def event(data: bytes) -> tuple[str, Protobuf]:
 
 _Proto = descriptor_pb2.FieldDescriptorProto
 _ONE, _MANY = _Proto.LABEL_OPTIONAL, _Proto.LABEL_REPEATED
+_EDITION = descriptor_pb2.EDITION_2023
+"""Its decoder refuses texts that are not UTF-8. That of proto2 returns bytes for them."""
 _SCALARS = {
     str: _Proto.TYPE_STRING,
     bytes: _Proto.TYPE_BYTES,
@@ -248,7 +272,7 @@ def _field(name: str, number: int, hint: Any) -> _Field:
 @lru_cache(None)
 def _messages() -> dict[type[Any], Any]:
     """Return the decoder's class of messages for each type."""
-    file = descriptor_pb2.FileDescriptorProto(name="kproxy", syntax="proto2")
+    file = descriptor_pb2.FileDescriptorProto(name="kproxy", syntax="editions", edition=_EDITION)
     for kind in NUMBERS:
         message = file.message_type.add(name=kind.__name__)
         for field in _fields(cast(Any, kind)):
@@ -261,9 +285,11 @@ def _messages() -> dict[type[Any], Any]:
 
 _RAW, _TYPE_AND_RAW = attrgetter("f2"), attrgetter("f1", "f2.f1")
 """The raw bytes of an Unknown; the type and the raw bytes of an Event."""
+_METADATA_AND_ITEMS = attrgetter("f2.f1", "f2.f2")
+"""Those of an UnknownList."""
 
 
-def _picked(kind: Any, data: bytes, pick: Convert) -> Any:
+def _picked(kind: Any, data: bytes | bytearray, pick: Convert) -> Any:
     """Return some values of a message. Raises MalformedError."""
     try:
         return pick(_messages()[kind].FromString(data))
@@ -300,6 +326,8 @@ def _entry(message: descriptor_pb2.DescriptorProto, field: _Field) -> str:
 @lru_cache(None)
 def _parser(kind: Any) -> Convert:
     """Return the function that decodes bytes to this type."""
+    if kind not in NUMBERS:
+        raise MalformedError("is protobuf, which kproxy does not read for this kind")
     parse, make = _messages()[kind].FromString, _maker(kind)
     if kind not in SHARED:
         return lambda data: make(parse(data))
@@ -356,8 +384,12 @@ def _dict(entries: Any) -> dict[str, str] | None:
 
 
 def _time(seconds: int | None) -> str:
-    """Return a time as in JSON (RFC 3339)."""
-    return datetime.fromtimestamp(seconds or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return a time as in JSON (RFC 3339), which has years from 1 to 9999: else the first or last time."""
+    return datetime.fromtimestamp(min(max(seconds or 0, _FIRST), _LAST), UTC).isoformat()[:-6] + "Z"
+
+
+_REPRESENTABLE = datetime.min, datetime.max.replace(microsecond=0)
+_FIRST, _LAST = (int(each.replace(tzinfo=UTC).timestamp()) for each in _REPRESENTABLE)
 
 
 def _int_or_string(kind: int | None, number: int | None, text: str) -> int | str | None:

@@ -14,7 +14,6 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -168,6 +167,9 @@ class HttpClient:
         """
         while self._unused and request.method != b"POST":
             connection = self._unused.pop()
+            if not await connection.is_silent():
+                connection.close()
+                continue
             with suppress(DisconnectedError, ConnectionError):
                 return connection, await connection.exchange(request, content, pause)
         connection = _Connection(*await self._dial())
@@ -207,7 +209,6 @@ class _Connection:
 
     async def exchange(self, request: h11.Request, content: bytes, pause: float | None) -> _Head:
         """Send a request, and return the head of the response. If that fails, close the connection."""
-        self._parser = _Parser()
         try:
             self._send(request, content)
             while not self._parser.head:
@@ -225,10 +226,28 @@ class _Connection:
 
     def begin_again(self) -> bool:
         """Prepare the next request. Returns whether that is possible."""
-        return self._parser.reusable and not self._reader.at_eof()
+        is_possible = self._parser.reusable and not self._reader.at_eof()
+        self._parser.release()
+        self._parser = _Parser()
+        return is_possible
+
+    async def is_silent(self) -> bool:
+        """Return whether an unused connection is open, and nothing has arrived that was not requested.
+
+        It would be taken for the response to the next request. An example is the body of a 204.
+        """
+        try:
+            async with asyncio.timeout(0):
+                await self._reader.read(1)
+        except TimeoutError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def close(self) -> None:
         """Close the connection at once."""
+        self._parser.release()
         self._writer.transport.abort()
 
     def _send(self, request: h11.Request, content: bytes) -> None:
@@ -260,7 +279,14 @@ class _Parser:
         """The number of bytes since the last part of the body: of heads, chunk sizes and trailers. And the
         size of all headers."""
         self._error = ""
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
+
+    def release(self) -> None:
+        """Break the cycle of references with httptools, so that both are freed without garbage collection.
+
+        Nothing can be parsed afterwards.
+        """
+        self._parser = None
 
     def feed(self, data: bytes) -> None:
         """Parse received bytes. Raises RequestError."""
@@ -314,7 +340,7 @@ class _Parser:
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if self.head is None and status >= HTTPStatus.OK:
+        if self.head is None and status // 100 != 1:
             self.head = _Head(status, self._headers)
 
     def on_body(self, data: bytes) -> None:

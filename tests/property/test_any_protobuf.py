@@ -6,6 +6,9 @@ server is compared in tests/apiserver/test_formats.py.
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -14,14 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.decode import wire
-from kproxy.decode.protobuf import NUMBERS, event
+from kproxy.decode.protobuf import NUMBERS, SHARED, SHORT, Protobuf, event
 from kproxy.decode.text import from_json
+from kproxy.model import Service
 from kproxy.problems import InvalidResponseError, LimitError
 from kproxy.sources.cluster.core.events import (
+    GATEWAY_API,
     SERVICE_CIDRS,
     SERVICES,
     SLICES,
     ApiResource,
+    Event,
     node_resource,
 )
 from kproxy.sources.cluster.core.formats import Json
@@ -250,3 +256,129 @@ def test_the_fields_without_numbers_are_the_last_ones(kind: Any) -> None:
     numbers = NUMBERS[kind]
     assert set(kind.__struct_fields__[: len(numbers)]) == set(numbers)
     assert all(default is None for default in kind.__struct_defaults__[len(numbers) :])
+
+
+# Hostile values. `field` encodes one: a message is the bytes of its fields.
+
+field = protobuf._field
+SPEC = field(3, "10.96.0.1") + field(1, field(3, 80))
+NOT_UTF8 = b"a\xffb"
+
+
+def service(metadata: bytes = b"", spec: bytes = b"", rest: bytes = b"") -> bytes:
+    """Return a valid Service, with more fields."""
+    identity = field(1, "web") + field(3, "default") + field(6, "7")
+    return field(1, identity + metadata) + field(2, SPEC + spec) + rest
+
+
+def read(content: bytes, type_: str | bytes = "MODIFIED", resource: ApiResource = SERVICES) -> Event:
+    """Return an event with this content."""
+    around = field(1, b"k8s\0" + field(2, content))
+    return ProtobufFormat().read_event(resource, field(1, type_) + field(2, around))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        service(field(5, NOT_UTF8)),
+        service(field(11, field(1, "app") + field(2, NOT_UTF8))),
+        service(field(11, field(1, NOT_UTF8) + field(2, "web"))),
+        service(field(12, field(1, "a") + field(2, NOT_UTF8))),
+        *(service(spec=field(number, NOT_UTF8)) for number in (3, 4, 5, 7, 8, 9, 10, 11, 17, 18, 19, 21)),
+        service(spec=field(2, field(1, "app") + field(2, NOT_UTF8))),
+        service(spec=field(1, field(1, NOT_UTF8) + field(3, 81))),
+        service(spec=field(1, field(4, field(1, 1) + field(3, NOT_UTF8)) + field(3, 81))),
+        service(rest=field(3, field(1, field(1, field(1, NOT_UTF8))))),
+    ],
+)
+def test_an_object_with_text_that_is_not_utf8_is_a_problem_that_names_it(content: bytes) -> None:
+    change = read(content).change
+    assert change
+    assert (change.key, change.version) == (("default", "web"), "7")
+    assert change.undecodable
+    assert change.undecodable.problem.object == "Service default/web"
+    assert "bad UTF-8" in change.undecodable.problem.message
+
+
+@pytest.mark.parametrize("number", [1, 3, 6])
+def test_an_object_whose_name_or_version_is_not_utf8_has_neither(number: int) -> None:
+    content = service(field(number, NOT_UTF8))
+    event = read(content)
+    assert event.change
+    assert (event.change.key, event.version) == (("", ""), "")
+    for type_ in ("DELETED", "BOOKMARK") if number == 6 else ("DELETED",):
+        with pytest.raises(InvalidResponseError):
+            read(content, type_)
+
+
+@pytest.mark.parametrize("content", [field(3, NOT_UTF8), field(4, NOT_UTF8)])
+def test_a_status_with_text_that_is_not_utf8_is_none(content: bytes) -> None:
+    assert ProtobufFormat().read_status(b"k8s\0" + field(2, content)) == wire.Status()
+    with pytest.raises(InvalidResponseError):
+        read(content, "ERROR")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (-(1 << 63) + 1, "0001-01-01T00:00:00Z"),
+        (-62135596801, "0001-01-01T00:00:00Z"),
+        (-62135596800, "0001-01-01T00:00:00Z"),
+        (-62135596799, "0001-01-01T00:00:01Z"),
+        (0, "1970-01-01T00:00:00Z"),
+        (253402300799, "9999-12-31T23:59:59Z"),
+        (253402300800, "9999-12-31T23:59:59Z"),
+        ((1 << 63) - 1, "9999-12-31T23:59:59Z"),
+    ],
+)
+def test_any_time_is_a_text_in_the_order_of_time(seconds: int, expected: str) -> None:
+    change = read(service(field(8, field(1, seconds)) + field(9, field(1, seconds)))).change
+    assert change
+    assert isinstance(change.model, Service)
+    assert change.model.origin.created == expected
+
+
+@pytest.mark.parametrize("resource", GATEWAY_API, ids=lambda resource: resource.kind)
+def test_protobuf_of_a_kind_that_has_none_is_a_problem(resource: ApiResource) -> None:
+    change = read(service(), resource=resource).change
+    assert change
+    assert change.undecodable
+    assert change.undecodable.problem.message == "is protobuf, which kproxy does not read for this kind"
+
+
+@contextmanager
+def traced() -> Iterator[Callable[[], tuple[int, int]]]:
+    """Yield a function that returns the memory of Python's objects made in the block: now, and its peak."""
+    tracemalloc.start()
+    try:
+        yield tracemalloc.get_traced_memory
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_items_of_a_page_are_copied_one_by_one() -> None:
+    items = [service(rest=field(99, b"x" * 50_000))] * 100
+    body = bytearray(
+        b"k8s\0" + field(2, field(1, field(2, "9")) + b"".join(field(2, each) for each in items))
+    )
+    ProtobufFormat().read_page(SERVICES, body)
+    with traced() as memory:
+        metadata, changes = ProtobufFormat().read_page(SERVICES, body)
+        assert (metadata.resource_version, len([each.model for each in changes])) == ("9", 100)
+        assert memory()[1] < 1.5 * len(body)
+
+
+@pytest.mark.parametrize("kind", SHARED, ids=lambda kind: kind.__name__)
+def test_a_message_that_is_kept_has_at_most_2_kb(kind: Any) -> None:
+    def largest(number: int) -> bytes:
+        """Return the longest message that is kept, with as many small fields as possible."""
+        item = field(1, "")
+        list_ = item * ((SHORT - 8) // len(item)) + field(15, number)
+        return field(1, list_) if kind is wire.ObjectStatus else list_
+
+    messages = [largest(number) for number in range(50)]
+    assert len(messages[0]) <= SHORT
+    Protobuf(largest(127)).convert(kind)
+    with traced() as memory:
+        found = [Protobuf(each).convert(kind) for each in messages]
+        assert memory()[0] / len(found) < 2_500

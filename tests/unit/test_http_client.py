@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
+from unittest.mock import Mock
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.apiserver.kubeconfig import token, write_kubeconfig
 from tests.event_loop import in_event_loop
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CLOSE = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 GET = Request("GET", "/")
 Answer: TypeAlias = Callable[[int], bytes]
 """Returns what the server sends after so many requests of a connection; b"" to close the connection."""
@@ -100,6 +103,57 @@ async def test_a_body_that_is_not_read_ends_its_connection() -> None:
         assert [len(heads) for heads in remote.connections] == [1, 1]
 
 
+@asynccontextmanager
+async def fed(*answers: bytes) -> AsyncIterator[tuple[HttpClient, list[asyncio.StreamReader]]]:
+    """Yield a client, and the readers of its connections. Each has an answer from the begin."""
+    readers: list[asyncio.StreamReader] = []
+
+    async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        readers.append(asyncio.StreamReader())
+        readers[-1].feed_data(answers[len(readers) - 1])
+        return readers[-1], Mock(spec=asyncio.StreamWriter)
+
+    async with asyncio.timeout(30):
+        yield HttpClient(dial, {"Host": "test"}), readers
+
+
+@pytest.mark.parametrize(
+    "happen",
+    [
+        lambda reader: reader.feed_data(OK.replace(b"ok", b"no")),
+        lambda reader: reader.feed_eof(),
+        lambda reader: reader.set_exception(ConnectionResetError()),
+    ],
+    ids=["a response", "the end", "a reset"],
+)
+@in_event_loop
+async def test_a_connection_on_which_something_happens_between_requests_is_not_used_again(
+    happen: Callable[[asyncio.StreamReader], None],
+) -> None:
+    async with fed(b"HTTP/1.1 204 No Content\r\n\r\n", OK) as (http, readers):
+        assert await body(http) == []
+        happen(readers[0])
+        assert await body(http) == [b"ok"]
+        assert len(readers) == 2
+
+
+@pytest.mark.parametrize("answer", [CLOSE, OK[:-1], b"nonsense"], ids=["complete", "incomplete", "invalid"])
+@in_event_loop
+async def test_responses_are_freed_without_garbage_collection(answer: bytes) -> None:
+    async with fed(*[answer] * 10) as (http, readers):
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                with suppress(RequestError):
+                    async with http.send(GET, 10):
+                        pass
+            assert len(readers) == 10
+            assert len([each for each in gc.get_objects() if isinstance(each, _Parser)]) <= 1
+        finally:
+            gc.enable()
+
+
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 
@@ -109,7 +163,8 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\
     [
         (OK, b"ok", True),
         (OK.replace(b"200 OK", b"500 Internal Server Error"), b"ok", True),
-        (OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"ok", False),
+        (OK.replace(b"200", b"000"), b"ok", True),
+        (CLOSE, b"ok", False),
         (OK.replace(b"1.1", b"1.0"), b"ok", False),
         (OK + b"more", b"ok", False),
         (OK + OK, b"ok", False),
@@ -120,7 +175,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\
         (CONTINUE + OK, b"ok", True),
         (CONTINUE + CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", b"x" * 100_000, True),
     ],
-    ids=range(12),
+    ids=range(13),
 )  # fmt: skip
 @pytest.mark.parametrize("pieces", [1, 200])
 def test_the_body_of_a_response(answer: bytes, expected: bytes, is_used_again: bool, pieces: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from kproxy.decode import wire
-from kproxy.decode.protobuf import Items, Protobuf, event, opened
+from kproxy.decode.protobuf import event, opened, page
 from kproxy.limits import API_OBJECT, API_VALUES, MIB
 from kproxy.problems import InvalidResponseError, LimitError
 from kproxy.sources.cluster.core.events import ApiResource, Event, change_of, event_of
@@ -36,10 +36,10 @@ class ProtobufFormat(Format):
         if body.count(ITEM) > API_VALUES:
             raise LimitError(f"the response has more than {API_VALUES:,} values")
         try:
-            page = opened(bytes(body)).convert(Items)
+            metadata, items = page(body)
         except msgspec.DecodeError as error:
             raise InvalidResponseError(f"the response is not a list: {error}") from None
-        return page.metadata, (change_of(resource, Protobuf(item)) for item in page.items or ())
+        return metadata, (change_of(resource, item) for item in items)
 
     def read_status(self, body: bytes) -> wire.Status:
         try:
