@@ -140,6 +140,8 @@ API_OBJECT = 4 * MIB
 API_OBJECTS = 200_000
 API_INVALID = 5_000
 """Each needs as much memory and time as some valid ones."""
+API_WARNINGS = 10
+"""An empty endpoint has two bytes, and the warning about it 300."""
 API_TEXT = 512 * MIB
 API_PAGES_WITHOUT_NEWS = 100
 API_ERROR = 64 * KIB
@@ -394,6 +396,7 @@ TABLE = (
     Limit(_API, "one event of a watch", API_OBJECT, "bytes", _KEPT),
     Limit(_API, "objects of one kind", API_OBJECTS, "", _KEPT),
     Limit(_API, "invalid objects of one kind", API_INVALID, "", _KEPT),
+    Limit(_API, "warnings about one object", API_WARNINGS, "", "the others are counted"),
     Limit(_API, "text of all objects of one kind", API_TEXT, "bytes", _KEPT),
     Limit(_API, "pages of one list without a new object", API_PAGES_WITHOUT_NEWS, "", _KEPT),
     Limit(_API, "body of an error", API_ERROR, "bytes", "the rest is not read"),

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from kproxy.decode import wire
 from kproxy.decode.protobuf import NUMBERS, SHARED, SHORT, Protobuf, event
 from kproxy.decode.text import from_json
+from kproxy.limits import API_WARNINGS
 from kproxy.model import Service
 from kproxy.problems import InvalidResponseError, LimitError
 from kproxy.sources.cluster.core.events import (
@@ -382,3 +383,13 @@ def test_a_message_that_is_kept_has_at_most_2_kb(kind: Any) -> None:
     with traced() as memory:
         found = [Protobuf(each).convert(kind) for each in messages]
         assert memory()[0] / len(found) < 2_500
+
+
+def test_the_warnings_about_many_tiny_parts_are_counted() -> None:
+    labels = field(11, field(1, "kubernetes.io/service-name") + field(2, "web"))
+    metadata = field(1, field(1, "web-1") + field(3, "default") + labels)
+    change = read(metadata + field(4, "IPv4") + field(2, "") * 1_234, resource=SLICES).change
+    assert change
+    assert len(change.warnings) == API_WARNINGS + 1
+    assert str(change.warnings[0]).startswith("cluster: EndpointSlice default/web-1: endpoints[0]")
+    assert str(change.warnings[-1]) == "cluster: EndpointSlice default/web-1: there are 1,224 more warnings"

@@ -23,6 +23,7 @@ from kproxy.limits import (
     API_OBJECTS,
     API_PAGES_WITHOUT_NEWS,
     API_TEXT,
+    API_WARNINGS,
     MIB,
 )
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service, ServiceCIDR
@@ -180,8 +181,16 @@ def change_of(resource: ApiResource, content: Content) -> ObjectChange:
     model = decoded.models[0] if decoded.models else None
     assert model is None or isinstance(model, Followed)
     key = model.name if isinstance(model, Service) else object_name(metadata)
-    warnings = (*decoded.warnings, *decoded.left_out)
+    warnings = _first((*decoded.warnings, *decoded.left_out))
     return ObjectChange(kind, key, model, None, trigger, metadata.resource_version or "", warnings, size)
+
+
+def _first(warnings: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    """Return the first warnings, and how many more there are."""
+    first, more = warnings[:API_WARNINGS], len(warnings) - API_WARNINGS
+    if more <= 0:
+        return warnings
+    return (*first, Problem(SOURCE, first[0].object, "", f"there are {more:,} more warnings"))
 
 
 def _too_long(resource: ApiResource, content: Content) -> ObjectChange:
