@@ -23,13 +23,19 @@ from kproxy.sources.cluster.core.formats import JSON, PROTOBUF, accepted, format
 from kproxy.sources.cluster.core.streamed import QUERY
 from tests.apiserver.client import Answer
 from tests.apiserver.objects import node
-from tests.apiserver.own import Own
+from tests.apiserver.own import Own, done
 
 RICH: dict[str, Any] = {
     "type": "LoadBalancer",
     "selector": {"app": "web"},
     "ports": [
-        {"name": "http", "port": 80, "targetPort": "web", "protocol": "TCP"},
+        {
+            "name": "http",
+            "port": 80,
+            "targetPort": "web",
+            "protocol": "TCP",
+            "appProtocol": "h2c",
+        },
         {"name": "dns", "port": 53, "targetPort": 5353, "protocol": "UDP"},
     ],
     "externalIPs": ["198.51.100.7"],
@@ -51,11 +57,13 @@ ENDPOINTS: list[dict[str, Any]] = [
         "targetRef": {"kind": "Pod", "namespace": "default", "name": "web-0"},
         "hostname": "web-0",
         "zone": "a",
-        "hints": {"forZones": [{"name": "a"}]},
+        "hints": {"forZones": [{"name": "a"}], "forNodes": [{"name": "n1"}, {"name": "n2"}]},
     },
     {"addresses": ["10.244.1.3"], "conditions": {"ready": False}},
     {"addresses": ["10.244.1.4"]},
 ]
+
+INGRESS = [{"ip": "192.0.2.9", "ipMode": "Proxy"}, {"ip": "192.0.2.10"}, {"hostname": "lb.example.com"}]
 
 
 @pytest.fixture
@@ -70,6 +78,7 @@ def rich(own: Own) -> Own:
     web["metadata"]["annotations"] = {"kproxy.io/weights": "web-0=3"}
     slice_["endpoints"] = ENDPOINTS
     own.create(own.service("plain"), headless, external, web, slice_)
+    done(own.client.patch(web, {"status": {"loadBalancer": {"ingress": INGRESS}}}, "/status"))
     return own
 
 
