@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
+from sys import intern
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -380,7 +381,8 @@ def _list(values: Any) -> list[Any] | None:
 
 
 def _dict(entries: Any) -> dict[str, str] | None:
-    return {key: entries[key] for key in entries} if entries else None
+    """Return a map. Its keys are those of many objects, so they are one text in memory."""
+    return {intern(key): entries[key] for key in entries} if entries else None
 
 
 def _time(seconds: int | None) -> str:

@@ -60,8 +60,8 @@ ALLOWED = {
 }
 # datetime is more than that, but the arithmetic of dates is no clock.
 CLOCKS = {"now", "today", "utcnow"}
-# sys is more than that, but how this machine lays out an integer is a constant.
-ALLOWED_OF_SYS = {"byteorder"}
+# sys is more than that, but how this machine lays out an integer is a constant, and equal texts may be one.
+ALLOWED_OF_SYS = {"byteorder", "intern"}
 EFFECTS_WITHOUT_IMPORT = {"open", "print", "input", "breakpoint", "exec", "eval", "__import__"}
 
 GENERATED = re.compile(
