@@ -369,7 +369,7 @@ def test_the_items_of_a_page_are_copied_one_by_one() -> None:
         assert memory()[1] < 1.5 * len(body)
 
 
-@pytest.mark.parametrize("kind", SHARED, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", sorted(SHARED, key=str), ids=lambda kind: kind.__name__)
 def test_a_message_that_is_kept_has_at_most_2_kb(kind: Any) -> None:
     def largest(number: int) -> bytes:
         """Return the longest message that is kept, with as many small fields as possible."""
