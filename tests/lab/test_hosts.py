@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 
 import pytest
 from netns_lab.lab import Lab
@@ -168,7 +169,8 @@ def test_default_routes_of_some_packets_only_do_not_choose_the_uplink(lab: Lab) 
 def test_which_addresses_are_this_hosts_does_not_depend_on_nonlocal_bind(lab: Lab, setting: int) -> None:
     node = lab.node("n1")
     for protocol in ("ipv4", "ipv6"):
-        node.run(["sysctl", "-qw", f"net.{protocol}.ip_nonlocal_bind={setting}"], check=True)
+        path = Path(f"/proc/sys/net/{protocol}/ip_nonlocal_bind")
+        node.inside(partial(path.write_text, str(setting)))
     ours = ["127.0.0.1", "127.3.2.1", "::1", *(node.address(family) for family in FAMILIES)]
     others = ["192.0.2.1", "10.244.1.2", "2001:db8::1", "255.255.255.255", "224.0.0.1", "ff02::1"]
     for address in ours + others:

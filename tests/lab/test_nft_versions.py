@@ -67,14 +67,26 @@ def load(table: Skeleton) -> None:
         netlink.commit(whole_table(table))
 
 
+def listed(*flags: str) -> str:
+    """Return what nft lists.
+
+    While the kernel moves the elements of a new set to a larger hash table, a listing may repeat some. So it
+    lists until two listings are equal.
+    """
+    found = ""
+    while (again := output("nft", *flags, "list", "ruleset")) != found:
+        found = again
+    return found
+
+
 def listed_after_netlink(table: Skeleton, *flags: str) -> str:
     load(table)
-    return output("nft", *flags, "list", "ruleset")
+    return listed(*flags)
 
 
 def listed_after_text(text: str) -> str:
     output("nft", "-f", "-", script=text)
-    return output("nft", "list", "ruleset")
+    return listed()
 
 
 @pytest.mark.parametrize("family", Family)
