@@ -246,7 +246,7 @@ def test_an_event_that_is_too_long_is_an_error() -> None:
 
 
 def test_a_page_of_many_items_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kproxy.sources.cluster.core.protobuf.API_VALUES", 2)
+    monkeypatch.setattr("kproxy.sources.cluster.core.formats.API_VALUES", 2)
     items = {"kind": "ServiceList", "apiVersion": "v1", "metadata": {}, "items": [{}, {}, {}]}
     with pytest.raises(LimitError, match="more than 2 values"):
         ProtobufFormat().read_page(SERVICES, protobuf.response(msgspec.json.encode(items)))

@@ -8,7 +8,7 @@ Gateway API, exist only in JSON.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -16,7 +16,14 @@ from kproxy.decode import wire
 from kproxy.decode.text import from_json
 from kproxy.limits import API_OBJECT, API_VALUES, MIB
 from kproxy.problems import InvalidResponseError, LimitError
-from kproxy.sources.cluster.core.events import ApiResource, Event, ObjectChange, change_of, event_of
+from kproxy.sources.cluster.core.events import (
+    ApiResource,
+    Content,
+    Event,
+    ObjectChange,
+    change_of,
+    event_of,
+)
 
 JSON, PROTOBUF = "application/json", "application/vnd.kubernetes.protobuf"
 EVENT_OVERHEAD = 1 << 10
@@ -35,52 +42,78 @@ class Splitter(ABC):
 
 
 class Format(ABC):
-    """Reads the responses of one format. Each method raises InvalidResponseError or LimitError."""
+    """Reads the responses of one format. What the formats have in common is here."""
+
+    item: bytes
+    """The byte between items, or before them. Other bytes of a page may have this value, too."""
 
     @abstractmethod
     def splitter(self) -> Splitter:
         """Return a splitter for a watch."""
 
-    @abstractmethod
     def read_event(self, resource: ApiResource, data: bytes) -> Event:
-        """Decode an event."""
+        """Decode an event. Raises InvalidResponseError."""
+        try:
+            type_, content = self._event(data)
+        except msgspec.DecodeError as error:
+            raise InvalidResponseError(f"invalid watch event: {error}") from None
+        return event_of(resource, type_, content)
 
-    @abstractmethod
     def read_page(self, resource: ApiResource, body: bytes | bytearray) -> Page:
-        """Decode a page of a list."""
+        """Decode a page of a list. Raises InvalidResponseError and LimitError, before objects are decoded."""
+        if body.count(self.item) > API_VALUES:
+            raise LimitError(f"the response has more than {API_VALUES:,} values")
+        try:
+            metadata, items = self._page(body)
+        except msgspec.DecodeError as error:
+            raise InvalidResponseError(f"the response is not a list: {error}") from None
+        return metadata, (change_of(resource, item) for item in items)
 
-    @abstractmethod
     def read_status(self, body: bytes) -> wire.Status:
         """Decode the body of an error response. Returns an empty status if it is none of the API server."""
+        try:
+            return self._status(body)
+        except msgspec.DecodeError:
+            return wire.Status()
+
+    # Each of these raises msgspec.DecodeError.
+
+    @abstractmethod
+    def _event(self, data: bytes) -> tuple[str, Content]:
+        """Return the type and the object of an event."""
+
+    @abstractmethod
+    def _page(self, body: bytes | bytearray) -> tuple[wire.ListMeta, Iterable[Content]]:
+        """Return the metadata and the items of a list."""
+
+    @abstractmethod
+    def _status(self, body: bytes) -> wire.Status: ...
 
 
 class Json(Format):
     """JSON; a watch has one event per line."""
 
+    item = b","
+
     def splitter(self) -> Splitter:
         return Lines()
 
-    def read_event(self, resource: ApiResource, data: bytes) -> Event:
-        try:
-            event = from_json(data, wire.WatchEvent)
-        except msgspec.DecodeError as error:
-            raise InvalidResponseError(f"invalid watch event: {error}") from None
-        return event_of(resource, event.type, event.object)
+    def _event(self, data: bytes) -> tuple[str, Content]:
+        event = from_json(data, wire.WatchEvent)
+        return event.type, event.object
 
-    def read_page(self, resource: ApiResource, body: bytes | bytearray) -> Page:
-        if body.count(b",") > API_VALUES:
-            raise LimitError(f"the response has more than {API_VALUES:,} values")
-        try:
-            page = from_json(body, wire.Page)
-        except msgspec.DecodeError as error:
-            raise InvalidResponseError(f"the response is not a list: {error}") from None
-        return page.metadata, (change_of(resource, item) for item in page.items or ())
+    def _page(self, body: bytes | bytearray) -> tuple[wire.ListMeta, Iterable[Content]]:
+        page = from_json(body, wire.Page)
+        return page.metadata, page.items or ()
 
-    def read_status(self, body: bytes) -> wire.Status:
-        try:
-            return from_json(body, wire.Status)
-        except msgspec.DecodeError:
-            return wire.Status()
+    def _status(self, body: bytes) -> wire.Status:
+        return from_json(body, wire.Status)
+
+
+def check_length(size: int) -> None:
+    """Raise LimitError if an event of a watch has too many bytes."""
+    if size > API_OBJECT + EVENT_OVERHEAD:
+        raise LimitError(f"a watch event is longer than {API_OBJECT // MIB} MiB")
 
 
 class Lines(Splitter):
@@ -96,8 +129,7 @@ class Lines(Splitter):
             *lines, rest = bytes(self._rest).split(b"\n")
             self._rest = bytearray(rest)
             yield from (line for line in lines if line.strip())
-        if len(self._rest) > API_OBJECT + EVENT_OVERHEAD:
-            raise LimitError(f"a watch event is longer than {API_OBJECT // MIB} MiB")
+        check_length(len(self._rest))
 
 
 def accepted(resource: ApiResource, wanted: str) -> str:

@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import msgspec
+from collections.abc import Iterable, Iterator
 
 from kproxy.decode import wire
 from kproxy.decode.protobuf import event, opened, page
-from kproxy.limits import API_OBJECT, API_VALUES, MIB
-from kproxy.problems import InvalidResponseError, LimitError
-from kproxy.sources.cluster.core.events import ApiResource, Event, change_of, event_of
-from kproxy.sources.cluster.core.formats import EVENT_OVERHEAD, Format, Page, Splitter
+from kproxy.sources.cluster.core.events import Content
+from kproxy.sources.cluster.core.formats import Format, Splitter, check_length
 
 LENGTH = 4
 """The bytes before an event, which contain its length."""
-ITEM = b"\x12"
-"""The byte before each item of a list. Other bytes have this value, too."""
 
 
 class ProtobufFormat(Format):
     """Kubernetes' protobuf; in a watch, the length of an event comes before it."""
 
+    item = b"\x12"
+
     def splitter(self) -> Splitter:
         return Frames()
 
-    def read_event(self, resource: ApiResource, data: bytes) -> Event:
-        try:
-            type_, content = event(data)
-        except msgspec.DecodeError as error:
-            raise InvalidResponseError(f"invalid watch event: {error}") from None
-        return event_of(resource, type_, content)
+    def _event(self, data: bytes) -> tuple[str, Content]:
+        return event(data)
 
-    def read_page(self, resource: ApiResource, body: bytes | bytearray) -> Page:
-        if body.count(ITEM) > API_VALUES:
-            raise LimitError(f"the response has more than {API_VALUES:,} values")
-        try:
-            metadata, items = page(body)
-        except msgspec.DecodeError as error:
-            raise InvalidResponseError(f"the response is not a list: {error}") from None
-        return metadata, (change_of(resource, item) for item in items)
+    def _page(self, body: bytes | bytearray) -> tuple[wire.ListMeta, Iterable[Content]]:
+        return page(body)
 
-    def read_status(self, body: bytes) -> wire.Status:
-        try:
-            return opened(body).convert(wire.Status)
-        except msgspec.DecodeError:
-            return wire.Status()
+    def _status(self, body: bytes) -> wire.Status:
+        return opened(body).convert(wire.Status)
 
 
 class Frames(Splitter):
@@ -60,8 +43,7 @@ class Frames(Splitter):
         begin = 0
         while len(self._rest) >= begin + LENGTH:
             end = begin + LENGTH + int.from_bytes(self._rest[begin : begin + LENGTH], "big")
-            if end - begin > LENGTH + API_OBJECT + EVENT_OVERHEAD:
-                raise LimitError(f"a watch event is longer than {API_OBJECT // MIB} MiB")
+            check_length(end - begin - LENGTH)
             if end > len(self._rest):
                 break
             yield bytes(self._rest[begin + LENGTH : end])
