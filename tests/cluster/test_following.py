@@ -457,6 +457,15 @@ def test_a_repeated_event_has_no_effect(api: ApiServer, tmp_path: Path) -> None:
         assert lists(api) == 1
 
 
+def changes_around(api: ApiServer, follower: Follower, data: bytes) -> None:
+    """Send a change, bytes and another change. Returns when the last one has arrived."""
+    with api.burst():
+        api.update(service("web", 81))
+        api.watches.inject(data, SERVICES)
+        api.update(service("web", 82))
+    follower.wait(lambda: follower.port() == 82)
+
+
 @pytest.mark.parametrize(
     ("protobuf", "data"),
     [
@@ -475,11 +484,7 @@ def test_a_watch_is_resumed_after_an_invalid_event(
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
         watching(api)
-        with api.burst():
-            api.update(service("web", 81))
-            api.watches.inject(data, SERVICES)
-            api.update(service("web", 82))
-        follower.wait(lambda: follower.port() == 82)
+        changes_around(api, follower, data)
         assert (lists(api), len(api.requests(verb="watch", resource=SERVICES))) == (1, 2)
 
 
@@ -490,11 +495,7 @@ def test_everything_is_listed_again_after_an_event_that_is_too_long(
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
         watching(api)
-        with api.burst():
-            api.update(service("web", 81))
-            api.watches.inject(data, SERVICES)
-            api.update(service("web", 82))
-        follower.wait(lambda: follower.port() == 82)
+        changes_around(api, follower, data)
         assert lists(api) == 2
 
 
