@@ -25,6 +25,7 @@ from select import select
 from typing import BinaryIO
 
 from kproxy.intake.clients import Client, Clients
+from kproxy.intake.reading import read_up_to
 from kproxy.limits import SNAPSHOT_SECONDS
 from kproxy.problems import ForbiddenError, KproxyError, StateError
 from kproxy.show.snapshot import Snapshot, decode, encode, snapshot_about
@@ -321,7 +322,7 @@ def _message(file: BinaryIO) -> bytes:
     line = file.readline()
     words = line.split()
     length = int(words[-1]) if words and words[-1].isdigit() and len(words[-1]) < 20 else 0
-    return line + file.read(length)
+    return line + read_up_to(file, length)
 
 
 @contextmanager

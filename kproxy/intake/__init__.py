@@ -1,1 +1,1 @@
-"""How kproxy takes in what other parties send: turns, connections, responses over HTTP, and memory."""
+"""How kproxy takes in what other parties send: turns, files, connections, responses over HTTP, and memory."""

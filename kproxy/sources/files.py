@@ -26,6 +26,7 @@ from typing import NamedTuple, TypeAlias
 from msgspec import Struct
 
 from kproxy.decode import Document
+from kproxy.intake.reading import read_up_to
 from kproxy.limits import FILE_BYTES, FILE_SECONDS
 from kproxy.problems import SHORTAGES, Problem, limited
 from kproxy.sources.documents import GivenUp, Texts, parse
@@ -131,7 +132,7 @@ class Reader:
     def _read(self, path: str, cache: _Cache, progress: Progress) -> Iterator[tuple[Path | str, _Content]]:
         if path == "-":
             progress.begin("reading standard input")
-            parsed = list(parse(STANDARD_INPUT, sys.stdin.buffer.read(FILE_BYTES + 1)))
+            parsed = list(parse(STANDARD_INPUT, read_up_to(sys.stdin.buffer, FILE_BYTES + 1)))
             yield STANDARD_INPUT, _content(STANDARD_INPUT, parsed)
             return
         for file in _files(Path(path), self._recursive):
@@ -192,7 +193,7 @@ def content_of(path: Path, pipes: bool) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not (pipes or stat.S_ISREG(os.fstat(descriptor).st_mode)):
             raise OSError(EINVAL, "is not a regular file", str(path))
-        return file.read(FILE_BYTES + 1)
+        return read_up_to(file, FILE_BYTES + 1)
 
 
 def _files(path: Path, recursive: bool) -> Iterator[Path | Problem]:
