@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-from kproxy.cli.output import write, write_text
+from kproxy.cli.output import wants_json, write_json, write_text
 from kproxy.cli.top import read_twice
 from kproxy.model import NamespacedName
-from kproxy.problems import CommandLineError, KproxyError
+from kproxy.problems import KproxyError
 from kproxy.settings.settings import Settings
 from kproxy.traffic.core.views import connections_json, connections_text
 from kproxy.traffic.reader import Reader
@@ -16,8 +15,7 @@ from kproxy.traffic.reader import Reader
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
-    if settings.output not in ("", "json"):
-        raise CommandLineError(f"--output: connections prints text or json, not {settings.output}.")
+    as_json = wants_json("connections", settings)
     namespace, _, own = "".join(operands).rpartition("/")
     name = NamespacedName(namespace or settings.namespace, own)
     reader = Reader()
@@ -31,8 +29,8 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     read_twice(reader, settings.interval)
     reader.endpoints(name)
     reader.live(name)
-    if settings.output == "json":
-        write(json.dumps(connections_json(reader.tally, name), indent=4) + "\n")
+    if as_json:
+        write_json(connections_json(reader.tally, name))
     else:
         write_text(connections_text(reader.tally, name))
     return 0

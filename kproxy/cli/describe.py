@@ -10,7 +10,7 @@ from kproxy.cli.output import note, print_problems, warn, write_text
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.settings.settings import Settings
-from kproxy.show.complaints import complaints
+from kproxy.show.complaints import complaints, is_incomplete
 from kproxy.show.describe.context import Context
 from kproxy.show.describe.endpoints import describe_endpoints, describe_slice
 from kproxy.show.describe.gateways import (
@@ -64,5 +64,4 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
         note(sentence)
     if found and not described and not missing:
         note(query.nothing)
-    strict = settings.strict and snapshot.input_warnings
-    return 1 if snapshot.problems or strict or unfollowed or missing else 0
+    return 1 if is_incomplete(snapshot, settings.strict) or unfollowed or missing else 0

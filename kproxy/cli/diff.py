@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from kproxy.cli.output import print_problems, print_warnings, write
-from kproxy.cli.progress import progress
+from kproxy.cli.output import write
+from kproxy.cli.sync import synced
 from kproxy.printable import printable
 from kproxy.reconcile.core.report import RoundReport, lines, summary
-from kproxy.reconcile.sync import sync
 from kproxy.settings.settings import Settings
 from kproxy.table.layout import TABLE
 
@@ -22,15 +21,10 @@ COLOURS = {"+": "32", "-": "31", "~": "33", "!": "35"}
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
-    with progress() as activity, sync(replace(settings, dry_run=True), activity) as manifests:
-        print_problems(manifests.problems)
-        print_warnings(manifests.warnings)
-        done = manifests.program()
     colours = COLOURS if _is_coloured() else {}
-    write("".join(f"{_coloured(printable(line), colours)}\n" for line in _lines(done.report)))
-    print_problems(done.complaints)
-    has_warnings = settings.strict and (manifests.warnings or done.warnings)
-    return 1 if done.report.changed or not done.complete or has_warnings else 0
+    with synced(replace(settings, dry_run=True)) as done:
+        write("".join(f"{_coloured(printable(line), colours)}\n" for line in _lines(done.report)))
+    return 1 if done.report.changed or not done.succeeded(settings.strict) else 0
 
 
 def _lines(done: RoundReport) -> Iterator[str]:

@@ -19,7 +19,7 @@ from kproxy.model import format_address
 from kproxy.problems import UsageError
 from kproxy.settings.derived import required_cluster_dns, service_ranges
 from kproxy.settings.settings import Settings
-from kproxy.show.complaints import complaints
+from kproxy.show.complaints import complaints, is_incomplete
 
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
@@ -43,7 +43,7 @@ def _zone(settings: Settings) -> int:
     content = Content(inventory.services, inventory.slices, inventory.pods)
     print_problems(complaints(snapshot))
     write(zone_file(content, domain, required_cluster_dns(settings), origin, int(time.time())))
-    return 1 if snapshot.problems or (settings.strict and snapshot.input_warnings) else 0
+    return 1 if is_incomplete(snapshot, settings.strict) else 0
 
 
 def _resolv_conf(settings: Settings) -> int:

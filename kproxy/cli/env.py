@@ -10,7 +10,7 @@ from kproxy.control.lookup import look_up
 from kproxy.model import NamespacedName
 from kproxy.problems import UsageError
 from kproxy.settings.settings import Origin, Settings
-from kproxy.show.complaints import complaints
+from kproxy.show.complaints import complaints, is_incomplete
 from kproxy.show.environment import FORMATS, variables_of
 
 
@@ -21,8 +21,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
         snapshot = look_up(settings, activity)
     print_problems(complaints(snapshot, notes=False))  # other pods that may be missing do not matter here
     write(FORMATS[settings.format](variables_of(snapshot, pod)))
-    strict = settings.strict and snapshot.input_warnings
-    return 1 if snapshot.problems or strict else 0
+    return 1 if is_incomplete(snapshot, settings.strict) else 0
 
 
 def pod_name(text: str, settings: Settings) -> NamespacedName:

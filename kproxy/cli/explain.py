@@ -21,7 +21,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     kernel = _kernel(asked, settings.rules) if with_kernel else None
     found = answer(asked.table, asked.question, asked.snapshot, kernel.affinity if kernel else None)
     details = behind(found, kernel.handles if kernel else None) if settings.rules else None
-    view = as_json if settings.output == "json" else text
+    view = as_json if asked.as_json else text
     write_text(view(found, details, kernel))
     return 0
 

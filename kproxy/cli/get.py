@@ -14,7 +14,7 @@ from kproxy.control.lookup import look_up
 from kproxy.problems import CommandLineError
 from kproxy.settings.settings import Settings
 from kproxy.show.changes import Changes
-from kproxy.show.complaints import complaints
+from kproxy.show.complaints import complaints, is_incomplete
 from kproxy.show.forms import Form, Style, form_of
 from kproxy.show.kinds import KINDS
 from kproxy.show.query import Query, parse_query
@@ -45,8 +45,7 @@ def _get(snapshot: Snapshot, query: Query, form: Form, is_table: bool, strict: b
         note(query.nothing)
     missing = [sentence for each in found for sentence in each.missing]
     _print_notes(snapshot, query, unfollowed, missing)
-    has_warnings = strict and snapshot.input_warnings
-    return 1 if snapshot.problems or has_warnings or unfollowed or missing else 0
+    return 1 if is_incomplete(snapshot, strict) or unfollowed or missing else 0
 
 
 def _print_notes(snapshot: Snapshot, query: Query, unfollowed: Sequence[str], missing: Sequence[str]) -> None:

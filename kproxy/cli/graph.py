@@ -14,7 +14,7 @@ from kproxy.picture.services import Services
 from kproxy.picture.svg import svg
 from kproxy.problems import CommandLineError, KproxyError
 from kproxy.settings.settings import Origin, Settings
-from kproxy.show.complaints import complaints
+from kproxy.show.complaints import complaints, is_incomplete
 from kproxy.show.snapshot import Snapshot
 
 MOST = 500
@@ -32,7 +32,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     services = Services(snapshot)
     chosen = _chosen(snapshot, settings, operands)
     write_text(FORMATS[settings.output]([services.view(service) for service in chosen], _title(snapshot)))
-    return 1 if snapshot.problems else 0
+    return 1 if is_incomplete(snapshot, settings.strict) else 0
 
 
 def _chosen(snapshot: Snapshot, settings: Settings, operands: Sequence[str]) -> list[Service]:

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from kproxy.cli.progress import clear
 from kproxy.printable import one_line, printable
-from kproxy.problems import KproxyError, Problem
+from kproxy.problems import CommandLineError, KproxyError, Problem
+
+if TYPE_CHECKING:
+    from kproxy.settings.settings import Settings
 
 
 class OutputError(KproxyError):
@@ -36,6 +39,13 @@ def write_text(text: str) -> None:
 def write_lines(lines: Iterable[str]) -> None:
     """Write lines for people to standard output. Raises OutputError."""
     write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def write_json(value: object) -> None:
+    """Write a value as JSON to standard output. Raises OutputError."""
+    import json  # not at the top: most commands print none
+
+    write(json.dumps(value, indent=4) + "\n")
 
 
 def flush() -> None:
@@ -80,6 +90,13 @@ def escape_unencodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def wants_json(verb: str, settings: Settings) -> bool:
+    """Whether a verb is to print JSON instead of text. Raises CommandLineError for any other --output."""
+    if settings.output not in ("", "json"):
+        raise CommandLineError(f"--output: {verb} prints text or json, not {settings.output}.")
+    return bool(settings.output)
 
 
 def print_problems(problems: Iterable[Problem | str]) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import NamedTuple
 
-from kproxy.cli.output import print_problems
+from kproxy.cli.output import print_problems, wants_json
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.explain.question import Asker, Question, words_of
 from kproxy.explain.tables import simulator
 from kproxy.model import Address
-from kproxy.problems import CommandLineError
 from kproxy.settings.settings import Settings
 from kproxy.show.complaints import complaints
 from kproxy.show.snapshot import Snapshot
@@ -26,6 +25,8 @@ class Asked(NamedTuple):
     """At least what concerns the question."""
     host: Set[Address]
     """The addresses of this host; () without the kernel."""
+    as_json: bool
+    """Whether to answer in JSON."""
 
     @property
     def table(self) -> Simulator:
@@ -39,14 +40,13 @@ def ask(verb: str, settings: Settings, operands: Sequence[str], kernel: bool) ->
     With `kernel`, the addresses of this host are read.
     """
     sender, destination = operands
-    if settings.output not in ("", "json"):
-        raise CommandLineError(f"--output: {verb} prints text or json, not {settings.output}.")
+    as_json = wants_json(verb, settings)
     with progress() as activity:
         snapshot = look_up(settings, activity, about=words_of(sender, destination, settings.namespace))
     print_problems(complaints(snapshot))
     host = _local_addresses() if kernel else frozenset()
     asker = Asker(snapshot, settings.namespace, settings.interface, settings.source_port, host)
-    return Asked(asker.question(sender, destination), snapshot, host)
+    return Asked(asker.question(sender, destination), snapshot, host, as_json)
 
 
 def _local_addresses() -> frozenset[Address]:

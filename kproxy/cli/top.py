@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from kproxy.cli.output import write, write_text
-from kproxy.problems import CommandLineError
+from kproxy.cli.output import wants_json, write_json, write_text
 from kproxy.settings.settings import Origin, Settings
 from kproxy.traffic.core.screen import View, ordered
 from kproxy.traffic.core.views import services_json, services_text
@@ -17,11 +15,10 @@ from kproxy.traffic.reader import Reader
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
-    if settings.output not in ("", "json"):
-        raise CommandLineError(f"--output: top prints text or json, not {settings.output}.")
-    given = settings.origin("namespace") is not Origin.DEFAULT and not settings.all_namespaces
-    reader, view = Reader(), View(namespace=settings.namespace if given else "")
-    if not settings.once and not settings.output:
+    as_json = wants_json("top", settings)
+    one_namespace = settings.origin("namespace") is not Origin.DEFAULT
+    reader, view = Reader(), View(namespace=settings.namespace if one_namespace else "")
+    if not settings.once and not as_json:
         from kproxy.traffic.terminal import is_interactive, show  # rich is needed for nothing else
 
         if is_interactive():
@@ -32,8 +29,8 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     reader.live()
     tally = reader.tally
     names = ordered(tally, view, len(tally.names))
-    if settings.output == "json":
-        write(json.dumps(services_json(tally, names), indent=4) + "\n")
+    if as_json:
+        write_json(services_json(tally, names))
     else:
         write_text(services_text(tally, names))
     return 0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from kproxy.cli.output import flush, warn, write, write_text
+from kproxy.cli.output import flush, warn, write_json, write_text
 from kproxy.cli.question import Asked, ask
 from kproxy.explain.question import THIS_NODE
 from kproxy.explain.rules import OwnRules
@@ -42,8 +41,8 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
         trace = _trace(netlink, flow, settings)
         rules = _rules(netlink, asked, trace)
     names = {address: f"pod {pod.name}" for pod in snapshot.inventory.pods for address in pod.addresses}
-    if settings.output == "json":
-        write(json.dumps(trace_json(trace, flow, rules, names), indent=4) + "\n")
+    if asked.as_json:
+        write_json(trace_json(trace, flow, rules, names))
     else:
         write_text(trace_text(trace, flow, rules, names))
     return 0 if trace.hits else 1

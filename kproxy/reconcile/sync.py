@@ -46,8 +46,14 @@ class SyncResult(Struct, frozen=True):
     """The numbers of objects of kinds that kproxy does not use."""
     complete: bool
     """Whether everything in the input was programmed."""
+    warned: bool
+    """Whether there are warnings, of these or about the settings and the manifests."""
     host_failures: list[str]
     """Sentences about addresses and bridges of this host that could not be set up."""
+
+    def succeeded(self, strict: bool) -> bool:
+        """Whether everything was programmed; with `strict`, only if there are no warnings."""
+        return self.complete and not (strict and self.warned)
 
     def lines(self, limit: int | None) -> Iterator[str]:
         """Return a line for each of the first `limit` changes (None: all), and the summary."""
@@ -104,9 +110,9 @@ class Sync:
         found = reconciler.problems()
         failures += report.address_failures
         complete = not (self._source.problems() or found or report.failures or failures)
-        return SyncResult(
-            report, found, reconciler.claims.warnings(), self._source.ignored(), complete, failures
-        )
+        dropping = reconciler.claims.warnings()
+        warned = bool(self.warnings or dropping)
+        return SyncResult(report, found, dropping, self._source.ignored(), complete, warned, failures)
 
     def _addresses(self) -> UplinkAddresses:
         uplink = Uplink(self._settings.load_balancer_interface or None, self._settings.dry_run)

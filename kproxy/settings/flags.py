@@ -99,8 +99,8 @@ FLAGS = (
         "-f, --filename, --manifests PATH",
         INPUT,
         Group.INPUT,
-        "A file or a folder of YAML or JSON manifests, or `-` for standard input. May be repeated. In a "
-        "folder, kproxy reads the files `*.yaml`, `*.yml` and `*.json`. A path without objects is an error.",
+        "A file or a folder of YAML or JSON manifests. `-` is standard input, which run and dns serve cannot "
+        "follow. May be repeated. In a folder, kproxy reads the files `*.yaml`, `*.yml` and `*.json`.",
         repeated=True,
         required_by="sync compile diff",
         completes="file",
@@ -132,13 +132,13 @@ FLAGS = (
         "--allow-empty",
         "sync run compile diff",
         Group.INPUT,
-        "Accept paths without objects, which may remove all Services. Without this flag, sync and compile "
-        "refuse such input, and run removes nothing while a path contains no objects.",
+        "Accept paths without objects, which may remove all Services. Without this flag, sync, diff and "
+        "compile refuse such input, and run removes nothing while a path contains no objects.",
         see="daemon.md#files",
     ),
     Flag(
         "--strict",
-        "sync compile diff get describe env dns gateway",
+        "sync compile diff get describe env graph dns gateway",
         Group.INPUT,
         "Exit with status 1 also if there are only warnings, for example about unknown fields.",
     ),
@@ -171,6 +171,14 @@ FLAGS = (
         "The namespace of the objects.",
         default="`default`; for top, and for graph without SERVICE: all",
         completes="namespace",
+        help_of_verbs={
+            **dict.fromkeys(
+                ("get", "describe", "env", "explain", "trace", "doctor", "dns", "gateway", "connections"),
+                "The namespace of the objects. Default: `default`.",
+            ),
+            "graph": "The namespace of SERVICE (default: `default`), or the only one to draw (default: all).",
+            "top": "The only namespace to show. Default: all.",
+        },
     ),
     Flag(
         "-A, --all-namespaces",
@@ -531,6 +539,14 @@ FLAGS = (
         choices=text.RESOLVERS,
     ),
     Flag(
+        "--gateway",
+        "run",
+        Group.GATEWAY,
+        "Serve Ingresses and HTTPRoutes: start HAProxy, and keep its configuration up to date. Needs `-f`, "
+        "and the program `haproxy`.",
+        see="ingress.md#how-haproxy-is-driven",
+    ),
+    Flag(
         "--gateway-socket SOCKET",
         "run",
         Group.GATEWAY,
@@ -554,14 +570,6 @@ FLAGS = (
         Group.GATEWAY,
         "For `gateway cert`: the hosts of the certificate. The first label may be `*`.",
         text.host_names,
-    ),
-    Flag(
-        "--gateway",
-        "run",
-        Group.GATEWAY,
-        "Serve Ingresses and HTTPRoutes: start HAProxy, and keep its configuration up to date. Needs `-f`, "
-        "and the program `haproxy`.",
-        see="ingress.md#how-haproxy-is-driven",
     ),
     Flag(
         "--gateway-controller",

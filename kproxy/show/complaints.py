@@ -12,6 +12,11 @@ NAMED = 3
 """The maximum number of services that a sentence names."""
 
 
+def is_incomplete(snapshot: Snapshot, strict: bool) -> bool:
+    """Whether a part of the input was left out; with `strict`, also whether there are warnings about it."""
+    return bool(snapshot.problems or (strict and snapshot.input_warnings))
+
+
 def complaints(snapshot: Snapshot, described: Collection[str] = (), notes: bool = True) -> Iterator[str]:
     """Return the sentences, except those in the descriptions of `described` (`Service default/web`).
 

@@ -171,6 +171,9 @@ def test_a_dry_run_prints_what_a_sync_does_and_changes_nothing(
     assert len(changes(planned, "+")) == 2
 
 
+POD_TEMPLATE = {"metadata": {"labels": {"app": "web"}}}
+
+
 def test_a_diff_prints_what_a_sync_does_and_changes_nothing(
     lab: Lab, kproxy: Kproxy, web: list[Manifest]
 ) -> None:
@@ -194,6 +197,15 @@ def test_a_diff_prints_what_a_sync_does_and_changes_nothing(
     kproxy.nft(f"delete element ip kproxy services {{ {SERVICE_IP[4]} . tcp . 80 }}")
     done = kproxy.run("diff", *fewer)
     assert [line.split()[1] for line in changes(done.stdout, "+")] == ["default/web", "services"]
+    # 5. Standard error is that of the sync: here, what is missing, and a Service that drops packets.
+    workload = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}}
+    workload["spec"] = {"selector": {"matchLabels": {"app": "web"}}, "template": POD_TEMPLATE}
+    local = broken(web[0], "spec", "internalTrafficPolicy", value="Local")
+    elsewhere = [broken(each, "endpoints", 0, "nodeName", value="n2") for each in fewer[1:]]
+    done = kproxy.run("diff", local, *elsewhere, workload)
+    assert done.stderr == kproxy.run("sync", local, *elsewhere, workload).stderr
+    assert "Deployment default/web wants 1 pod" in done.stderr
+    assert "internalTrafficPolicy" in done.stderr
 
 
 STATUSES = {

@@ -110,6 +110,8 @@ UNKNOWN = (
         ("describe svc web", {"a.yaml": SLIP}, "--strict", 1, ""),
         ("env web-1", {"a.yaml": SLIP, "b.yaml": POD}, "", 0, UNKNOWN),
         ("env web-1", {"a.yaml": SLIP, "b.yaml": POD}, "--strict", 1, UNKNOWN),
+        ("graph", {"a.yaml": SLIP}, "", 0, UNKNOWN),
+        ("graph", {"a.yaml": SLIP}, "--strict", 1, UNKNOWN),
         (
             "compile --service-cidr 10.96.0.0/16 --cluster-cidr 10.0.0.0/8", {"a.yaml": WEB}, "", 0,
             "kproxy: warning: --cluster-cidr 10.0.0.0/8 and --service-cidr 10.96.0.0/16 overlap: packets to a pod's address in --service-cidr are dropped\n",
