@@ -1,7 +1,7 @@
 """Reads files up to a limit, with memory for what they contain.
 
-The `read` of a file object reserves memory for as many bytes as it may return. With a limit of 128 MiB, even a
-short kubeconfig cannot be read that way if the address space is limited (`ulimit -v`, `LimitAS=`).
+The `read` of a file object reserves memory for as many bytes as it may return. With a limit of 128 MiB, even
+a short kubeconfig cannot be read that way if the address space is limited (`ulimit -v`, `LimitAS=`).
 """
 
 from __future__ import annotations
