@@ -11,7 +11,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,7 +31,6 @@ from kproxy.model import Family, Network, Node
 from kproxy.nft.structure import TableFlags
 from kproxy.observe.events import EventRecorder
 from kproxy.observe.log import Reporter
-from kproxy.observe.metrics import Requests
 from kproxy.observe.refused import RefusedCounters
 from kproxy.observe.servers import Servers
 from kproxy.reconcile.addresses import UplinkAddresses
@@ -85,24 +84,17 @@ class Daemon(RoundObserver):
         periods: Periods,
         listen: ListenAddresses,
         addresses: UplinkAddresses | None,
-        last_seen: Callable[[], Mapping[str, float]] = dict,
-        requests: Callable[[], Requests] = dict,
         clients: Clients | None = None,
         name_server: ClusterNameServer | None = None,
         gateway: Gateway | None = None,
-        credentials: str = "",
         controller: Controller | None = None,
     ) -> None:
-        """`last_seen` returns when each connection of the source last received data (time.monotonic).
+        """`clients` are those of all listeners of the process. `name_server` answers DNS queries.
 
-        `requests` returns the numbers of requests that the source sent to an API server. `clients` are those
-        of all listeners of the process. `name_server` answers DNS queries. `gateway` drives HAProxy.
-        `credentials` are the kubeconfig, or the folder of the service account. `controller` writes the status
-        of Gateways.
+        `gateway` drives HAProxy. `controller` writes the status of Gateways.
         """
         self._controller = controller
         self._tables = tables
-        self._credentials = credentials
         self._dataplanes = {
             family: Dataplane(
                 tables.netlink,
@@ -120,9 +112,7 @@ class Daemon(RoundObserver):
         self.reporter = reporter
         refused = RefusedCounters(self._dataplanes)
         page = self._status_page(listen.status, refused) if listen.status else None
-        self.servers = Servers(
-            listen, source, self.reconciler, last_seen, periods.pause, requests, clients, refused, page
-        )
+        self.servers = Servers(listen, source, self.reconciler, periods.pause, clients, refused, page)
         self._name_server, self._gateway = name_server, gateway
         self.recorder = EventRecorder(source, self.reconciler)
         self._refusals = RefusalWatch(refused, self.recorder.log)
@@ -204,15 +194,16 @@ class Daemon(RoundObserver):
                 self.source,
                 self.reconciler.claims.all_frontends(),
                 self.reconciler.problems() + (self._gateway.problems if self._gateway else []),
-                self.reporter.last_errors,
-                list(self._programmed_sides()),
-                self.reconciler.claims.warnings() + (self._gateway.input_warnings if self._gateway else []),
-                self.reconciler.options,
-                self._name_server.domain if self._name_server else "",
-                self.servers.health.complaints(time.monotonic()),
-                self.reconciler.address_failures,
-                self.recorder.events(),
-                self._credentials,
+                last_errors=self.reporter.last_errors,
+                programmed=list(self._programmed_sides()),
+                warnings=self.reconciler.claims.warnings()
+                + (self._gateway.input_warnings if self._gateway else []),
+                options=self.reconciler.options,
+                cluster_domain=self._name_server.domain if self._name_server else "",
+                unhealthy=self.servers.health.complaints(time.monotonic()),
+                address_failures=self.reconciler.address_failures,
+                events=self.recorder.events(),
+                credentials=self.source.credentials,
                 http=self._gateway is not None,
                 ingresses=self._gateway.ingresses if self._gateway else (),
                 components=self._components(),

@@ -30,7 +30,6 @@ from kproxy.kernel.sysctl import raise_settings
 from kproxy.model import ClusterNode, Frontend, Network, Node
 from kproxy.nft.structure import TableFlags
 from kproxy.observe.log import LogFormatter, Reporter
-from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
 from kproxy.problems import StateError, UsageError
 from kproxy.reconcile.addresses import UplinkAddresses
@@ -134,9 +133,6 @@ class _Host:
         self,
         source: FollowedSource,
         addresses: UplinkAddresses | None = None,
-        last_seen: Callable[[], Mapping[str, float]] = dict,
-        requests: Callable[[], Requests] = dict,
-        credentials: str = "",
         controller: Controller | None = None,
     ) -> Daemon:
         return Daemon(
@@ -147,12 +143,9 @@ class _Host:
             Periods(self.settings.sync_period, self.settings.min_sync_period),
             listen_addresses(self.settings),
             addresses,
-            last_seen,
-            requests,
             self.clients,
             self.name_server,
             self.gateway,
-            credentials,
             controller,
         )
 
@@ -249,7 +242,6 @@ async def _follow_cluster(host: _Host) -> None:
         start_jitter=settings.start_jitter,
         content_type=settings.kube_api_content_type,
     )
-    place = str(credentials.place)
 
     async def frontends() -> Iterable[Frontend]:
         async with daemon.loop.idle:
@@ -260,7 +252,7 @@ async def _follow_cluster(host: _Host) -> None:
         from kproxy.gateway.controller import controller_of
 
         controller = controller_of(source, settings.node_name, frontends)
-    daemon = host.daemon(source, None, source.last_seen, source.requests, place, controller)
+    daemon = host.daemon(source, controller=controller)
     await _run(daemon, host, host.addresses.forget)
 
 

@@ -12,7 +12,6 @@ import platform
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import TypeAlias
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -25,13 +24,12 @@ from kproxy.observe.http import NOT_FOUND, Handler, Request, Response
 from kproxy.observe.kernel_counters import FAMILY, KernelCounters
 from kproxy.observe.refused import RefusedCounters
 from kproxy.reconcile.core.report import Report
+from kproxy.sources.source import Requests
 
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
 DURATION = tuple(0.001 * 2**n for n in range(15))
 LATENCY = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 ELEMENTS = tuple(4**n for n in range(10))
-Requests: TypeAlias = Mapping[tuple[str, str, str], int]
-"""Requests to API servers, by status code (`<error>` without a response), host and method."""
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # of all registries
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from kproxy.nft.elements import COMMENT_BYTES
 from kproxy.observe.checks import HealthCheckPorts, health_handler
 from kproxy.observe.core.health import Health
 from kproxy.observe.http import Handler, HttpServer, Request, Response
-from kproxy.observe.metrics import Metrics, Requests
+from kproxy.observe.metrics import Metrics
 from kproxy.observe.notify import Notifier
 from kproxy.observe.refused import RefusedCounters
 from kproxy.problems import KproxyError
@@ -25,7 +25,7 @@ from kproxy.reconcile.observer import RoundObserver
 from kproxy.reconcile.reconciler import Reconciler
 from kproxy.resolve.health_checks import HealthChecks
 from kproxy.settings.derived import ListenAddresses
-from kproxy.sources.source import Source
+from kproxy.sources.source import FollowedSource
 from kproxy.table.layout import frontend_key
 
 if TYPE_CHECKING:
@@ -42,28 +42,23 @@ class Servers(RoundObserver):
     def __init__(
         self,
         listen: ListenAddresses,
-        source: Source,
+        source: FollowedSource,
         reconciler: Reconciler,
-        last_seen: Callable[[], Mapping[str, float]],
         pause: float = 0.0,
-        requests: Callable[[], Requests] = dict,
         clients: Clients | None = None,
         refused: RefusedCounters | None = None,
         page: StatusPage | None = None,
     ) -> None:
-        """`last_seen` returns when each connection of the source last received data (time.monotonic).
+        """`pause` is the time in seconds that a change may wait on purpose.
 
-        `pause` is the time in seconds that a change may wait on purpose. `requests` returns how many requests
-        the source sent to an API server. `clients` are those of all listeners of the process. `page` is
-        served on the address for health.
+        `clients` are those of all listeners of the process. `page` is served on the address for health.
         """
         clients = clients or Clients()
         self.health = Health(max_silence=listen.max_silence, pause=pause)
-        self.metrics = Metrics(self._silence, listen.by_endpoint, requests, refused)
+        self.metrics = Metrics(self._silence, listen.by_endpoint, source.requests, refused)
         self.notifier = Notifier()
         self._source = source
         self._reconciler = reconciler
-        self._last_seen = last_seen
         self._ready = False
         self._node: Node | None = None
         self._ports = HealthCheckPorts(self.health, logger.warning, reconciler.is_quarantined, clients)
@@ -181,7 +176,7 @@ class Servers(RoundObserver):
     # --- the silence of sources, computed for each request ---
 
     def _silence(self) -> Mapping[str, float]:
-        for source, when in self._last_seen().items():
+        for source, when in self._source.last_seen().items():
             self.health.received(source, when)
         return self.health.silence(time.monotonic())
 

@@ -39,6 +39,7 @@ from kproxy.sources.files import Read, Reader
 from kproxy.sources.folder import changes
 from kproxy.sources.manifests import Manifests
 from kproxy.sources.progress import UNSHOWN, Progress
+from kproxy.sources.source import Requests
 from kproxy.state.store import PodIdentity, Store
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class FollowedManifests(Manifests):
     synced = True
     """The first `take` reads everything."""
     revision = 0
+    credentials = ""
 
     def __init__(
         self,
@@ -149,6 +151,14 @@ class FollowedManifests(Manifests):
     def take_triggers(self) -> Collection[str]:
         """Return (): manifests contain no times of events."""
         return ()
+
+    def last_seen(self) -> Mapping[str, float]:
+        """Return {}: there is no connection to an API server."""
+        return {}
+
+    def requests(self) -> Requests:
+        """Return {}, because no API server is asked."""
+        return {}
 
     def inventory(self) -> Inventory:
         """Return the inventory of the last `take`, with the present readiness of pods."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from kproxy.model import EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.core.inventory import Inventory
 from kproxy.sources.core.routed import RoutedObjects
+
+Requests: TypeAlias = Mapping[tuple[str, str, str], int]
+"""Requests to API servers, by status code (`<error>` without a response), host and method."""
 
 
 class Source(Protocol):
@@ -82,3 +85,15 @@ class FollowedSource(Source, Protocol):
 
     def take_triggers(self) -> Collection[str]:
         """Return the known times (RFC 3339) of events that changed endpoints since the last call."""
+
+    # --- about the API server; nothing if there is none ---
+
+    @property
+    def credentials(self) -> str:
+        """The path of the kubeconfig, or the folder of the service account."""
+
+    def last_seen(self) -> Mapping[str, float]:
+        """Return when each connection last received data (time.monotonic), by kind."""
+
+    def requests(self) -> Requests:
+        """Return the number of requests. It may be called in any thread."""

@@ -8,12 +8,14 @@ from kproxy.model import EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.core.inventory import Inventory
 from kproxy.sources.core.routed import RoutedObjects
+from kproxy.sources.source import Requests
 
 
 class EmptySource:
-    """A `Source`. Tests replace `this_node`, and override what they need."""
+    """A `Source`, and most of a `FollowedSource`. Tests replace `this_node`, and override what they need."""
 
     this_node = Node("n1")
+    credentials = ""
 
     def names(self) -> Iterable[NamespacedName]:
         return ()
@@ -56,3 +58,9 @@ class EmptySource:
 
     def routed(self) -> RoutedObjects:
         return RoutedObjects()
+
+    def last_seen(self) -> Mapping[str, float]:
+        return {}
+
+    def requests(self) -> Requests:
+        return {}

@@ -21,12 +21,12 @@ from tests.unit.test_loop import Recorder, Source
     "trigger", ["2026-11-22T10:00:01.123456789Z", "yesterday", "0001-01-01T00:00:00", ""]
 )
 def test_a_trigger_may_be_any_text(trigger: str) -> None:
-    servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()), dict)
+    servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()))
     servers.round_done(RoundReport((), triggers=(trigger,)))
 
 
 def test_a_change_during_a_round_waits_for_the_next_one() -> None:
-    servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()), dict, pause=30)
+    servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()), pause=30)
     begun = time.monotonic()
     servers.change_noticed()
     servers.round_done(RoundReport((), begun=begun))
@@ -37,7 +37,7 @@ def test_a_change_during_a_round_waits_for_the_next_one() -> None:
 
 
 def test_a_failed_family_has_no_programming_latency() -> None:
-    servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()), dict)
+    servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()))
     failures = {Family.IPV6: "no buffer space"}
     servers.round_done(RoundReport((), failures, triggers=("2026-11-22T10:00:01Z",)))
     text = servers.metrics.text().decode()

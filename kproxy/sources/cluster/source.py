@@ -44,6 +44,7 @@ from kproxy.sources.cluster.reflector import Pacing, Reflector
 from kproxy.sources.core.inventory import KINDS, Inventory
 from kproxy.sources.core.routed import RoutedObjects
 from kproxy.sources.node import unknown_node
+from kproxy.sources.source import Requests
 
 
 class Cluster:
@@ -69,6 +70,7 @@ class Cluster:
         self.revision = 0
         self._cache = Cache()
         self._lock = Lock()
+        self.credentials = str(credentials.place)
         self._connection = Connection(credentials)
         self._start_jitter = start_jitter
         self._node_name = node_name
@@ -240,8 +242,8 @@ class Cluster:
     def refresh(self) -> None:
         """Do nothing: the server sends every change."""
 
-    def requests(self) -> Mapping[tuple[str, str, str], int]:
-        """Return the number of requests by status code, host and method. It may be called in any thread."""
+    def requests(self) -> Requests:
+        """Return the number of requests. It may be called in any thread."""
         return dict(self._connection.requests)
 
     def last_seen(self) -> Mapping[str, float]:
