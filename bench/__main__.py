@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench.process import exits_with_status, parsed_by_root
+from bench.arguments import Arguments
+from bench.process import exits_with_status
 from bench.profiling import profile_first_sync
 from bench.report import growth, report
 from bench.suite import STEPS, Figures, machine, measure, publish
 
 SERVICES = (100, 1_000, 10_000)
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Parse numbers such as `100,1000`."""
-    return tuple(sorted({int(part) for part in text.split(",")}))
 
 
 def measure_all(counts: tuple[int, ...]) -> list[Figures]:
@@ -45,13 +39,11 @@ def measure_all(counts: tuple[int, ...]) -> list[Figures]:
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--services", metavar="N[,N...]", type=numbers, default=SERVICES)
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
-    parser.add_argument(
-        "--profile", metavar="N", type=int, help="only print a cProfile of the first sync of N Services"
-    )
-    arguments = parsed_by_root(parser)
+    parser = Arguments("bench", __doc__)
+    parser.numbers("--services", SERVICES)
+    parser.json()
+    parser.number("--profile", 0, "only print a cProfile of the first sync of N Services")
+    arguments = parser.parsed_by_root()
     if arguments.profile:
         profile_first_sync(arguments.profile)
         return 0

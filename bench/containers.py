@@ -7,7 +7,6 @@ Everything is in a new network namespace. The double answers in this process.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -24,10 +23,11 @@ from netns_lab.netns import in_fresh_namespace
 from rich.console import Console
 from rich.table import Table
 
+from bench.arguments import Arguments
 from bench.daemon.subject import peak_of
 from bench.probes.measures import processor_of
 from bench.probes.whole import endpoints
-from bench.process import parsed_by_root
+from bench.process import exits_with_status
 from kproxy.kernel.netlink.socket import Netlink
 from tests.engine import Engine
 
@@ -133,10 +133,11 @@ def report(results: list[Figures]) -> Table:
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.containers", description=__doc__)
-    parser.add_argument("--containers", metavar="N", type=int, nargs="+", default=COUNTS)
-    arguments = parsed_by_root(parser)
-    results = [in_fresh_namespace(partial(measure, count)) for count in arguments.containers]
+    parser = Arguments("bench.containers", __doc__)
+    parser.numbers("--containers", COUNTS)
+    arguments = parser.parsed_by_root()
+    with exits_with_status():
+        results = [in_fresh_namespace(partial(measure, count)) for count in arguments.containers]
     Console(width=100).print(report(results))
     return 0
 

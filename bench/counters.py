@@ -8,7 +8,6 @@ a `kproxy run`, receives notifications of nftables.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bench.process import exits_with_status, parsed_by_root
+from bench.arguments import Arguments
+from bench.process import exits_with_status
 from bench.report import megabytes, seconds
 from bench.suite import machine, publish
 from kproxy.kernel.netlink.core.structure import table_removal, whole_table
@@ -118,11 +118,11 @@ def report(results: Sequence[Figures], title: str, machine: str) -> Group:
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.counters", description=__doc__)
-    parser.add_argument("--endpoints", metavar="N", type=int, default=ENDPOINTS)
-    parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS)
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
-    asked = parsed_by_root(parser)
+    parser = Arguments("bench.counters", __doc__)
+    parser.number("--endpoints", ENDPOINTS)
+    parser.number("--rounds", ROUNDS)
+    parser.json()
+    asked = parser.parsed_by_root()
     with exits_with_status():
         results = list(measure(asked.endpoints, asked.rounds))
     title = f"a map of {asked.endpoints:,} endpoints"

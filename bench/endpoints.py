@@ -8,7 +8,6 @@ syncs the same files in turn.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -22,8 +21,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bench.arguments import Arguments
 from bench.manifests import as_json, manifests
-from bench.process import Run, exits_with_status, parsed_by_root, run
+from bench.process import Run, exits_with_status, run
 from bench.report import megabytes, seconds
 from bench.samples import CLUSTER_CIDR, SERVICE_CIDR, Endpoint, Sample, samples
 from bench.suite import machine, publish
@@ -102,15 +102,13 @@ def report(results: Sequence[Figures], title: str, machine: str) -> Group:
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.endpoints", description=__doc__)
-    parser.add_argument("--services", metavar="N", type=int, default=SERVICES)
-    parser.add_argument("--endpoints", metavar="N", type=int, default=ENDPOINTS, help="of each Service")
-    parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS)
-    parser.add_argument(
-        "--against", metavar="DIR", type=Path, help="also measure the kproxy of another source folder"
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
-    asked = parsed_by_root(parser)
+    parser = Arguments("bench.endpoints", __doc__)
+    parser.number("--services", SERVICES)
+    parser.number("--endpoints", ENDPOINTS, "of each Service")
+    parser.number("--rounds", ROUNDS)
+    parser.against()
+    parser.json()
+    asked = parser.parsed_by_root()
     trees = (None, asked.against) if asked.against else (None,)
     with exits_with_status():
         results = list(measure(asked.services, asked.endpoints, asked.rounds, trees))

@@ -6,7 +6,6 @@ the names are not part of it. Each Service has a Pod or an EndpointSlice, whose 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.arguments import Arguments
 from bench.manifests import as_yaml
 from kproxy.controlplane.ranges import Ranges
 from kproxy.model import Node, Pod
@@ -127,8 +127,8 @@ async def _take(source: FollowedManifests, folder: Path, contents: Iterator[tupl
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.files", description=__doc__)
-    parser.add_argument("--services", type=int, default=10_000)
+    parser = Arguments("bench.files", __doc__)
+    parser.number("--services", 10_000)
     count = parser.parse_args().services
     print("| in | changed | first read | first change | other changes (p50) | slowest |")
     print("|---|---|---|---|---|---|")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,14 +26,6 @@ class Run(NamedTuple):
     """The part of `cpu` that the kernel used for it."""
     peak: int
     """Peak resident memory."""
-
-
-def parsed_by_root(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Return the arguments of a benchmark that changes the kernel's tables. Without root, it ends here."""
-    arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        parser.error("network namespaces and nftables need root")
-    return arguments
 
 
 @contextmanager

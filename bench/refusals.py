@@ -6,7 +6,6 @@ affects both equally. DIR is its source folder, for example a git worktree.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,8 @@ from tempfile import TemporaryDirectory
 from netns_lab.lab import Handle, Lab
 
 from bench import manifests
-from bench.process import Failed, exits_with_status, parsed_by_root
+from bench.arguments import Arguments
+from bench.process import Failed, exits_with_status
 from bench.samples import CLUSTER_CIDR, PORT, SERVICE_CIDR, Sample, samples
 from bench.traffic.measures import seconds_to_send
 from bench.traffic.packets import syns
@@ -92,11 +92,11 @@ def show(what: str, values: Sequence[Sequence[float]]) -> None:
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.refusals", description=__doc__)
-    parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS)
-    parser.add_argument("--services", metavar="N", type=int, default=SERVICES)
-    parser.add_argument("--against", metavar="DIR", type=Path, help="the source folder of another version")
-    arguments = parsed_by_root(parser)
+    parser = Arguments("bench.refusals", __doc__)
+    parser.number("--rounds", ROUNDS)
+    parser.number("--services", SERVICES)
+    parser.against()
+    arguments = parser.parsed_by_root()
     services = [sample._replace(endpoints=()) for sample in samples(arguments.services)]
     sources = [*([arguments.against.resolve()] if arguments.against else []), ROOT]
     with exits_with_status(), TemporaryDirectory(prefix="kproxy-bench-") as folder, ExitStack() as up:

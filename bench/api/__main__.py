@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,12 +20,13 @@ from rich.table import Table
 
 from bench.api.load import Crowd, Load, Loads
 from bench.api.relay import Relay, settled
+from bench.arguments import Arguments
 from bench.daemon import kubeproxy
 from bench.daemon.measures import NUMBERS, Say
 from bench.daemon.real import started
 from bench.daemon.server import Server, replaced, serving
 from bench.daemon.subject import Subject, running
-from bench.process import exits_with_status, output, parsed_by_root
+from bench.process import exits_with_status, output
 from bench.samples import Sample, samples
 from bench.suite import machine, publish
 from kproxy.sources.cluster.core.formats import JSON, PROTOBUF
@@ -171,19 +171,16 @@ def load_report(found: list[Load], services: int) -> Table:
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.api", description=__doc__)
-    parser.add_argument("--services", metavar="N", type=int, default=10_000)
-    parser.add_argument("--kube-proxy", metavar="FILE", type=Path, help="also measure this kube-proxy")
-    parser.add_argument(
-        "--assets",
-        metavar="DIR",
-        type=Path,
-        help="use the kube-apiserver and etcd in this folder, and measure its CPU time",
+    parser = Arguments("bench.api", __doc__)
+    parser.number("--services", 10_000)
+    parser.path("--kube-proxy", "FILE", "also measure this kube-proxy")
+    parser.path(
+        "--assets", "DIR", "measure the CPU time of the kube-apiserver in this folder, which also has etcd"
     )
-    parser.add_argument("--clients", metavar="N", type=int, default=20, help="clients that start at once")
-    parser.add_argument("--watches", metavar="N", type=int, default=200, help="clients that watch changes")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
-    arguments = parsed_by_root(parser)
+    parser.number("--clients", 20, "clients that start at once")
+    parser.number("--watches", 200, "clients that watch changes")
+    parser.json()
+    arguments = parser.parsed_by_root()
     say = partial(Console(stderr=True).print, f"{arguments.services:,} Services:")
     services, kube_proxy = arguments.services, arguments.kube_proxy
     tables: list[Table] = []

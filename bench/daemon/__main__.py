@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from functools import partial
-from pathlib import Path
 
 from netns_lab.netns import in_fresh_namespace
 from rich.console import Console
 
-from bench.__main__ import numbers
+from bench.arguments import Arguments
 from bench.daemon.measures import Figures, measure
 from bench.daemon.real import serving_real
 from bench.daemon.report import report
 from bench.daemon.server import serving
-from bench.process import exits_with_status, parsed_by_root
+from bench.process import exits_with_status
 from bench.suite import machine, publish
 
 SERVICES = (1_000, 10_000)
@@ -25,22 +23,14 @@ WIDTH = 120
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.daemon", description=__doc__)
-    parser.add_argument("--services", metavar="N[,N...]", type=numbers, default=SERVICES)
-    parser.add_argument(
-        "--seconds", metavar="S", type=float, default=SECONDS, help="duration of 20 changes per second"
-    )
-    parser.add_argument(
-        "--assets", metavar="DIR", type=Path, help="use the kube-apiserver and etcd in this folder"
-    )
-    parser.add_argument(
-        "--against", metavar="DIR", type=Path, help="also measure the kproxy of another source folder"
-    )
-    parser.add_argument(
-        "--kube-proxy", metavar="FILE", type=Path, help="also measure this kube-proxy, in the same run"
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
-    arguments = parsed_by_root(parser)
+    parser = Arguments("bench.daemon", __doc__)
+    parser.numbers("--services", SERVICES)
+    parser.seconds("--seconds", SECONDS, "duration of 20 changes per second")
+    parser.path("--assets", "DIR", "use the kube-apiserver and etcd in this folder")
+    parser.against()
+    parser.path("--kube-proxy", "FILE", "also measure this kube-proxy, in the same run")
+    parser.json()
+    arguments = parser.parsed_by_root()
     errors = Console(stderr=True)
     sys.setswitchinterval(0.0005)  # threads record the times
     server = partial(serving_real, arguments.assets) if arguments.assets else serving

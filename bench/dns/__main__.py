@@ -7,7 +7,6 @@ CPU time, because dnsperf runs on the same CPUs. unbound is measured if it is in
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.arguments import Arguments
 from bench.dns.changes import Changes, in_memory, replacing, write
 from bench.process import Failed, exits_with_status
 
@@ -181,9 +181,9 @@ def table(results: Iterable[Figures]) -> str:
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.dns", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=10, help="how long to ask each server")
-    parser.add_argument("--changes", type=int, default=300, help="how often to replace an endpoint")
+    parser = Arguments("bench.dns", __doc__)
+    parser.number("--seconds", 10, "how long to ask each server")
+    parser.number("--changes", 300, "how often to replace an endpoint")
     arguments = parser.parse_args()
     for program in ("dnsperf", "dig"):
         if shutil.which(program) is None:

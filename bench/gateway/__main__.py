@@ -6,7 +6,6 @@ changed endpoint, one after the other. Each time ends when HAProxy has the chang
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -23,7 +22,8 @@ from typing import Any, NamedTuple
 
 from netns_lab.netns import in_fresh_namespace
 
-from bench.process import Failed, exits_with_status, parsed_by_root
+from bench.arguments import Arguments
+from bench.process import Failed, exits_with_status
 
 INGRESSES = (10, 100, 1_000)
 RULES, ENDPOINTS, CHANGES = 3, 3, 30
@@ -164,9 +164,9 @@ def table(results: list[Figures]) -> str:
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.gateway", description=__doc__)
-    parser.add_argument("--ingresses", metavar="N", type=int, nargs="+", default=INGRESSES)
-    arguments = parsed_by_root(parser)
+    parser = Arguments("bench.gateway", __doc__)
+    parser.numbers("--ingresses", INGRESSES)
+    arguments = parser.parsed_by_root()
     with exits_with_status():
         results = [in_fresh_namespace(partial(measure, count)) for count in arguments.ingresses]
     print(table(results))

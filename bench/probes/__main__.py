@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 
 from netns_lab.netns import in_fresh_namespace
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import bench.probes
+from bench.arguments import Arguments
 from bench.probes import whole
 from bench.probes.measures import FAILING, PERIOD, Figures, many_files, run
 
@@ -36,9 +36,9 @@ def report(results: list[Figures], count: int) -> Table:
 
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.probes", description=bench.probes.__doc__)
-    parser.add_argument("--pods", metavar="N", type=int, default=1000)
-    parser.add_argument("--seconds", metavar="S", type=float, default=30, help="duration of each run")
+    parser = Arguments("bench.probes", bench.probes.__doc__)
+    parser.number("--pods", 1000)
+    parser.seconds("--seconds", 30, "duration of each run")
     arguments = parser.parse_args()
     if not 2 * FAILING <= arguments.pods <= 20_000:
         parser.error(f"--pods must be from {2 * FAILING} to 20000")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,7 +10,8 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from bench.process import exits_with_status, parsed_by_root
+from bench.arguments import Arguments
+from bench.process import exits_with_status
 from bench.suite import machine, publish
 from bench.traffic.measures import connections, first_packets, sinks, stream
 from bench.traffic.report import Figures, report
@@ -48,13 +48,11 @@ def measure_all(counts: tuple[int, ...], rounds: int, console: Console) -> dict[
 
 def main() -> int:
     """Measure and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.traffic", description=__doc__)
-    parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS)
-    parser.add_argument(
-        "--services", metavar="N[,N...]", type=lambda text: tuple(map(int, text.split(","))), default=SERVICES
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write all values to a file")
-    arguments = parsed_by_root(parser)
+    parser = Arguments("bench.traffic", __doc__)
+    parser.number("--rounds", ROUNDS)
+    parser.numbers("--services", SERVICES)
+    parser.json()
+    arguments = parser.parsed_by_root()
     with exits_with_status():
         figures = measure_all(arguments.services, arguments.rounds, Console(stderr=True))
     publish(report(figures, machine()), WIDTH, arguments.json, routes=figures)
