@@ -85,7 +85,7 @@ def test_a_certificate_that_cert_prints_is_used_and_not_shown(
         "### default_kubia.example.com.pem\n# a certificate and its key, which are not shown\n" in printed.out
     )
     assert "default_kubia.example.com.pem kubia.example.com\n" in printed.out
-    assert "bind :::8443 v4v6 name https ssl strict-sni crt-list https.crtlist" in printed.out
+    assert "bind :::8443 v6only name https ssl strict-sni crt-list https.crtlist" in printed.out
     assert "PRIVATE KEY" not in printed.out
     assert yaml.safe_load(secret)["data"]["tls.key"] not in printed.out
 

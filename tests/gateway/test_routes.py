@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -37,6 +39,7 @@ NODE = Node("n1", (), (parse_address("127.0.0.1"),))
 OF_SHOP = {"granted": "admin", "refused": "admin"}
 """Services of the namespace shop, and the Service whose endpoints they have."""
 REQUESTS = 400
+PORTS = ("http", "https", "hosts", "other", "any")
 
 
 class Gateway(NamedTuple):
@@ -88,9 +91,8 @@ def rendered(ports: dict[str, int], failing: int) -> tuple[Rendered, list[str]]:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    names = ("http", "https", "hosts", "other")
-    with kept_ports(len(names) + 1) as (*numbers, failing):
-        ports = dict(zip(names, numbers, strict=True))
+    with kept_ports(len(PORTS) + 1) as (*numbers, failing):
+        ports = dict(zip(PORTS, numbers, strict=True))
         found, warnings = rendered(ports, failing)
         folder = tmp_path_factory.mktemp("haproxy")
         with serving(found.configuration, folder, ports.values(), Echo(ADDRESSES)):
@@ -104,6 +106,36 @@ def test_a_request_gets_where_its_row_says(gateway: Gateway, row: Row) -> None:
     for name, port in ports.items():
         wanted = [each.replace(name, port) for each in wanted]
     assert row.outcome(row.send(gateway.ports)) == tuple(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "certificate"),
+    [
+        ("", "secure.test"),
+        ("secure.test", "secure.test"),
+        ("other.test", "secure.test"),
+        ("x.tls.test", "*.tls.test"),
+    ],
+)
+def test_a_listener_without_hostname_shows_its_certificate_to_all(
+    gateway: Gateway, name: str, certificate: str
+) -> None:
+    """`name`: the name that the client sends, "" for none."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", gateway.ports["any"]), 20) as plain,
+        context.wrap_socket(plain, server_hostname=name or None) as secure,
+    ):
+        shown = secure.getpeercert(binary_form=True)
+    assert shown == ssl.PEM_cert_to_DER_cert(leaf(gateway, certificate))
+
+
+def leaf(gateway: Gateway, name: str) -> str:
+    """Return a certificate of the configuration in PEM."""
+    file = {"secure.test": "default_secure.pem", "*.tls.test": "default_wildcard.pem"}[name]
+    pem = gateway.rendered.configuration.certificates[file].decode()
+    return pem[: pem.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
 
 
 def test_requests_are_shared_by_weight(gateway: Gateway) -> None:
@@ -145,7 +177,7 @@ def test_warnings_name_object_and_field(gateway: Gateway) -> None:
 
 def test_a_refused_service_gets_no_requests_after_its_endpoints_changed() -> None:
     """Without a ReferenceGrant, the status stays 500 whatever the endpoints of the Service are."""
-    found = decoded(dict.fromkeys(("http", "https", "hosts", "other"), 80))
+    found = decoded(dict.fromkeys(PORTS, 80))
     gateways = with_certificates(with_built_in(found.gateways), found.state.secrets)
     resolved = resolve(found, NOTHING, RANGES, NODE)
     objects = Objects((), Services(resolved.services, resolved.slices), gateways=gateways)

@@ -11,6 +11,7 @@ import pytest
 
 from kproxy.gateway.core.ingress import Ports, Routed
 from kproxy.gateway.core.render import Rendered, render
+from tests.gateway.client import exchange, head
 from tests.gateway.echo import Echo
 from tests.gateway.rows import Row, rows
 from tests.gateway.running import check, serving, write
@@ -43,6 +44,13 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def test_a_request_gets_where_its_row_says(gateway: Gateway, row: Row) -> None:
     wanted = tuple(each.replace("HTTPS", str(gateway.ports["https"])) for each in (row.result, *row.checks))
     assert row.outcome(row.send(gateway.ports)) == wanted
+
+
+@pytest.mark.parametrize("count", [5000, 5450, 5455, 5460, 5465, 6000, 7500])
+def test_the_end_of_a_long_path_counts(gateway: Gateway, count: int) -> None:
+    """HAProxy cuts a text that it makes at 16 KiB. Escaped, each quote has three characters."""
+    request = head("admin.test", "/" + '"' * count + "/../admin", ["Connection: close"])
+    assert exchange(gateway.ports["http"], request).status == 400
 
 
 def test_the_table_has_rows_of_all_kinds() -> None:

@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import ThreadingTCPServer
 
 import pytest
 from netns_lab.lab import Lab
@@ -99,6 +101,32 @@ def test_changes_reach_haproxy_without_a_reload_or_a_failed_request(
         ["curl", "-s", "http://127.0.0.1:10249/metrics"], capture_output=True
     ).stdout
     assert 'haproxy_backend_http_requests_total{proxy="default.other.80"}' in text
+
+
+class Headers(BaseHTTPRequestHandler):
+    """Replies with the headers of the request."""
+
+    def do_GET(self) -> None:
+        text = str(self.headers).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+def test_a_service_learns_the_address_of_a_client(lab: Lab, running: Running, client: Client) -> None:
+    """A client of IPv4 has its own address, and not `::ffff:192.168.77.9`."""
+    pod, address = lab.pod("pod-1"), lab.client("outside").address(4)
+    server = pod.inside(lambda: ThreadingTCPServer((pod.address(4), 8099), Headers))
+    with server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            running.write("web", service(), slices(lab, ["pod-1"], 8099)[0], ingress())
+            eventually(lambda: serves(client, "web.example.com"), running.logged)
+            heard = client.get()[1].splitlines()
+        finally:
+            server.shutdown()
+    assert {f"x-forwarded-for: {address}", f"x-real-ip: {address}"} <= set(heard)
 
 
 def test_a_reload_loses_no_request(lab: Lab, running: Running, client: Client) -> None:

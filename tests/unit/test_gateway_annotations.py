@@ -131,6 +131,11 @@ def test_an_annotation(texts: dict[str, str], path: str, value: Any, prefix: str
         ("permanent-redirect", "javascript:x", "'javascript:x' is not a URL without a query, for example https://example.com/new"),
         ("response-headers", "no colon", "must have a line NAME: VALUE for each header"),
         ("response-headers", "A B: c", "'A B' is not the name of a header"),
+        (
+            "response-headers",
+            "Content-Length: 3",
+            "the header Content-Length belongs to the connection: it cannot be set or removed",
+        ),
         ("response-headers", "A: b\x00c", "must not contain the character '\\x00'"),
         ("upstream-vhost", "a\r\nb", "must not contain the character '\\r'"),
         ("custom-http-errors", "418", "418 has no page: 400, 401, 403, 404, 405, 408, 413, 429, 500, 502, 503, 504 have"),

@@ -104,6 +104,10 @@ def headers(name: str, value: str) -> tuple[routes.Filter, ...]:
         (route("x.test", path="/a/../b"), "'/a/../b' contains . or .. as an element"),
         (route("x.test", path="/a%0ab"), "'/a%0ab' contains a control character"),
         (route("x.test", filters=headers("a\nb", "c")), "'a\\nb' is not the name of a header"),
+        (
+            route("x.test", filters=headers("Transfer-Encoding", "chunked")),
+            "the header Transfer-Encoding belongs to the connection: it cannot be set or removed",
+        ),
         (route("x.test", filters=headers("a", "b\r\nc: d")), "must not contain the character '\\r'"),
         (route("x.test", filters=headers("a", "b" * 3000)), "has more than 2048 characters"),
         (

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from kproxy.decode.fields import SUBDOMAIN, FieldError, checked
 from kproxy.gateway.core.passwords import seconds
 from kproxy.gateway.core.paths import checked_regex
-from kproxy.gateway.core.quote import header_name, quoted, word
+from kproxy.gateway.core.quote import changed_header, header_name, quoted, word
 from kproxy.gateway.core.routes import (
     Affinity,
     BasicAuth,
@@ -384,7 +384,7 @@ def _headers(text: str) -> tuple[tuple[str, str], ...]:
     pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
     if any(not colon for _, colon, _ in pairs):
         raise ValueError("must have a line NAME: VALUE for each header")
-    return tuple((header_name(name.strip()), _header_value(value.strip())) for name, _, value in pairs)
+    return tuple((changed_header(name.strip()), _header_value(value.strip())) for name, _, value in pairs)
 
 
 def _word(text: str) -> str:

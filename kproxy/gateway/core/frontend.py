@@ -20,7 +20,7 @@ from kproxy.gateway.core.quote import (
     regex_pattern,
     word,
 )
-from kproxy.gateway.core.routes import BasicAuth, Listener, Match, PathKind, Route, ValueMatch
+from kproxy.gateway.core.routes import BasicAuth, Certificate, Listener, Match, PathKind, Route, ValueMatch
 from kproxy.gateway.core.sections import FAILING
 from kproxy.gateway.core.tables import ANY, EXACT, HOSTS, PREFIX
 
@@ -36,7 +36,12 @@ DEEPEST = 8
 PAGES = (400, 401, 403, 404, 405, 408, 413, 429, 500, 502, 503, 504)
 """The statuses that have a page of the gateway."""
 
+LONGEST_PATH = 15_000
+"""The maximum length of a canonical path. HAProxy cuts texts at its buffer of 16 KiB, without an error."""
+
 _HOST = r"^(?:(?:[a-z0-9_-]+[.])*[a-z0-9_-]+[.]?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$"
+_HTTP = r"^(?:h2c?|http|tls)(?:/|$)"
+"""Protocols to which a connection cannot be upgraded: requests in it would not be compared with routes."""
 _BAD_ESCAPE = r"%(?:[01]|7f|.?$|[^0-9a-f]|.[^0-9a-f])"
 
 _GLOBAL = """\
@@ -107,18 +112,38 @@ def certificate_list(listener: Listener) -> str:
     return file_name(listener.name, ".crtlist")
 
 
+def certificate_file(certificate: Certificate) -> str:
+    """Return the name of the file with a certificate and its key."""
+    return file_name(certificate.name, ".pem")
+
+
 def _binds(listeners: Sequence[Listener]) -> Iterator[str]:
     for each in sorted(listeners, key=lambda each: (each.name, each.address, each.port)):
         if not LISTENER_NAME.fullmatch(each.name):
             raise ValueError(f"{each.name!r} is not a name of a listener")
-        at = f"[{each.address}]" if ":" in each.address else each.address
-        where = f"{at}:{each.port}" if at else f":::{each.port} v4v6"
-        tls = f" ssl strict-sni crt-list {certificate_list(each)} alpn h2,http/1.1" if each.tls else ""
+        tls = f" ssl {_unnamed(each)} crt-list {certificate_list(each)} alpn h2,http/1.1" if each.tls else ""
         yield f"# {each.label}"
-        yield f"bind {where}{' transparent' if each.foreign else ''} name {each.name}{tls}"
+        for where in _places(each):
+            yield f"bind {where}{' transparent' if each.foreign else ''} name {each.name}{tls}"
+
+
+def _unnamed(listener: Listener) -> str:
+    """Return what clients get that name no host of the listener: a certificate for all hosts, else none."""
+    names = sorted(certificate_file(each) for each in listener.certificates if not each.hosts)
+    return f"crt {names[0]}" if names else "strict-sni"
+
+
+def _places(listener: Listener) -> tuple[str, ...]:
+    """Return the addresses and ports of a listener. With one socket for both families, the address of a
+    client of IPv4 would be `::ffff:192.0.2.1`, also in headers."""
+    if not listener.address:
+        return f"0.0.0.0:{listener.port}", f":::{listener.port} v6only"
+    at = f"[{listener.address}]" if ":" in listener.address else listener.address
+    return (f"{at}:{listener.port}",)
 
 
 _CHECKS = (
+    "option http-restrict-req-hdr-names delete",
     "http-request deny deny_status 405 if { method CONNECT TRACE }",
     "http-request deny deny_status 400 if { req.hdr_cnt(host) gt 1 }",
     "http-request deny deny_status 400 if { req.hdr_cnt(host) eq 0 } { req.ver 1.1 }",
@@ -128,8 +153,9 @@ _CHECKS = (
     f"http-request deny deny_status 400 if {{ path -m sub % }} {{ path -m reg -i -- {quoted(_BAD_ESCAPE)} }}",
     "http-request set-uri %[pathq] unless { url -m beg / }",
     "http-request set-var(txn.path) path",
-    "http-request set-var(txn.path) path,url_dec,url_enc,regsub(%2F,/,g)"
-    " if { path -m reg -- [^A-Za-z0-9/._~-] }",
+    "http-request set-var(txn.path) path,url_dec,url_enc if { path -m reg -- [^A-Za-z0-9/._~-] }",
+    f"http-request deny deny_status 400 if {{ var(txn.path),length gt {LONGEST_PATH} }}",
+    "http-request set-var(txn.path) var(txn.path),regsub(%2F,/,g) if { var(txn.path) -m sub %2F }",
     "http-request set-var(txn.path) var(txn.path),regsub(/+,/,g) if { var(txn.path) -m sub // }",
     "http-request deny deny_status 400 if { var(txn.path) -m reg -- /[.][.]?(/|$) }",
 )
@@ -164,6 +190,8 @@ _LOOK_UP_PATH = (
     "http-request set-var(txn.backend) var(txn.found) unless { var(txn.list) -m found }",
 )
 _FORWARD = (
+    f"http-request del-header Upgrade if {{ req.hdr(upgrade) -m reg -i -- {quoted(_HTTP)} }}",
+    "http-request del-header HTTP2-Settings",
     "http-request set-header X-Forwarded-For %[src]",
     "http-request set-header X-Real-IP %[src]",
     "http-request set-header X-Forwarded-Proto %[var(txn.scheme)]",

@@ -18,6 +18,9 @@ _WORD = re.compile(r"[A-Za-z0-9_.~-]+")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@=+~,-]+")
 LISTENER_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_FRAMING = frozenset(
+    {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 _STEM = 200
 """The maximum length of the name of a file without its ending. A file system takes 255 bytes."""
 
@@ -70,6 +73,16 @@ def header_name(text: str) -> str:
     if not HEADER_NAME.fullmatch(text) or len(text) > 256:
         raise ValueError(f"{text[:100]!r} is not the name of a header")
     return text
+
+
+def changed_header(text: str) -> str:
+    """Return the name of a header that may be set or removed. Raises ValueError for others.
+
+    Those that say where a message ends, or belong to a connection, are HAProxy's.
+    """
+    if text.lower() in _FRAMING:
+        raise ValueError(f"the header {text} belongs to the connection: it cannot be set or removed")
+    return header_name(text)
 
 
 def file_name(text: str, ending: str) -> str:

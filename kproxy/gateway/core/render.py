@@ -21,10 +21,9 @@ from kproxy.gateway.core.configuration import (
     slots_for,
 )
 from kproxy.gateway.core.endpoints import Services
-from kproxy.gateway.core.frontend import LIST, NOT_FOUND, certificate_list, conditions, head
+from kproxy.gateway.core.frontend import LIST, NOT_FOUND, certificate_file, certificate_list, conditions, head
 from kproxy.gateway.core.pages import pages
 from kproxy.gateway.core.passwords import seconds
-from kproxy.gateway.core.quote import file_name
 from kproxy.gateway.core.routes import (
     BasicAuth,
     Certificate,
@@ -236,18 +235,16 @@ def _spare_sections(spares: Sequence[tuple[int, int]]) -> dict[str, Section]:
     return {f"spare-{number}": Section(slots) for number, slots in enumerate(sizes, 1)}
 
 
-def _file(certificate: Certificate) -> str:
-    return file_name(certificate.name, ".pem")
-
-
 def _files(listeners: Iterable[Listener]) -> dict[str, bytes]:
-    every = {_file(each): each.pem for listener in listeners for each in listener.certificates}
+    every = {certificate_file(each): each.pem for listener in listeners for each in listener.certificates}
     return dict(sorted(every.items()))
 
 
 def _entries(certificates: Iterable[Certificate]) -> CertificateEntries:
     """Return the lines of a list. A certificate of many hosts has several, since their length is limited."""
-    return tuple(sorted((_file(each), hosts) for each in certificates for hosts in _lines(each.hosts)))
+    return tuple(
+        sorted((certificate_file(each), hosts) for each in certificates for hosts in _lines(each.hosts))
+    )
 
 
 def _lines(hosts: Iterable[str]) -> Iterator[tuple[str, ...]]:

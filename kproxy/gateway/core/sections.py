@@ -17,8 +17,8 @@ from typing import NamedTuple
 from kproxy.gateway.core.configuration import LARGEST_WEIGHT, Section, Server, State, slots_for
 from kproxy.gateway.core.paths import canonical, canonical_regex, encoded
 from kproxy.gateway.core.quote import (
+    changed_header,
     format_text,
-    header_name,
     pattern,
     quoted,
     quoted_format,
@@ -265,11 +265,11 @@ def filter_directives(each: Filter, path: PathMatch) -> Iterator[str]:
 def _(each: HeaderFilter, path: PathMatch) -> Iterator[str]:
     kind = "http-request" if each.where is Modified.REQUEST else "http-response"
     for name, value in each.set:
-        yield f"{kind} set-header {header_name(name)} {_header(value)}"
+        yield f"{kind} set-header {changed_header(name)} {_header(value)}"
     for name, value in each.add:
-        yield f"{kind} add-header {header_name(name)} {_header(value)}"
+        yield f"{kind} add-header {changed_header(name)} {_header(value)}"
     for name in each.remove:
-        yield f"{kind} del-header {header_name(name)}"
+        yield f"{kind} del-header {changed_header(name)}"
 
 
 def _header(value: str) -> str:
