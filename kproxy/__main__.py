@@ -7,6 +7,9 @@ Python.
 After the command, the process ends without Python's own end, which would deallocate all objects one by one.
 That would take a seventh of the time of a small sync. Commands close what they open, so only the buffers of
 the standard streams remain.
+
+A standard stream may be closed at the start. The next file or socket that is opened would get its number, and
+with it what other code and child processes write to that stream. So /dev/null takes the number.
 """
 
 import gc
@@ -16,6 +19,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+STANDARD_ERROR = 2
 INTERRUPTED = 130
 """128 plus the number of SIGINT, as in shells."""
 
@@ -25,12 +29,19 @@ def main() -> NoReturn:
     # A command makes almost no garbage. Collection would take a fifth of the time of a large sync, or half
     # with YAML. `get --watch` and the daemon enable it again.
     gc.disable()
+    _reserve_standard_streams()
     status = _run()
     for stream in (sys.stdout, sys.stderr):
         if stream:  # None if the shell closed it
             with suppress(OSError):
                 stream.flush()
     os._exit(status)
+
+
+def _reserve_standard_streams() -> None:
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def _run() -> int:

@@ -132,8 +132,7 @@ class Reader:
     def _read(self, path: str, cache: _Cache, progress: Progress) -> Iterator[tuple[Path | str, _Content]]:
         if path == "-":
             progress.begin("reading standard input")
-            parsed = list(parse(STANDARD_INPUT, read_up_to(sys.stdin.buffer, FILE_BYTES + 1)))
-            yield STANDARD_INPUT, _content(STANDARD_INPUT, parsed)
+            yield STANDARD_INPUT, _content(STANDARD_INPUT, _standard_input())
             return
         for file in _files(Path(path), self._recursive):
             if isinstance(file, Problem):
@@ -232,6 +231,15 @@ def _is_special(path: Path) -> bool:
         return not stat.S_ISREG(path.stat().st_mode)
     except OSError:  # for example a symbolic link whose target is missing: it may have been a file
         return False
+
+
+def _standard_input() -> _Parsed:
+    if sys.stdin is None:
+        return [Problem(STANDARD_INPUT, "", "", "is closed")]
+    try:
+        return list(parse(STANDARD_INPUT, read_up_to(sys.stdin.buffer, FILE_BYTES + 1)))
+    except OSError as error:
+        return [Problem(STANDARD_INPUT, "", "", error.strerror or str(error))]
 
 
 def _may_matter(path: Path) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from netns_lab.netns import in_fresh_namespace
 
-from tests.support import open_for_reader
+from tests.support import PATIENCE, open_for_reader
 from tests.unit.make import service
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +145,32 @@ def test_errors_that_cannot_be_printed_change_nothing_else(
     assert printed in done.stdout
     assert "kproxy:" not in done.stdout
     assert "Usage" not in done.stdout
+
+
+def test_no_file_takes_the_place_of_a_closed_standard_stream(tmp_path: Path) -> None:
+    fifo = tmp_path / "services.yaml"
+    os.mkfifo(fifo)
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "kproxy"]
+    with subprocess.Popen([*shell, "get", "svc", "-f", fifo], cwd=ROOT) as program:
+        with open_for_reader(fifo):
+            streams = [Path(f"/proc/{program.pid}/fd/{number}") for number in range(3)]
+            files = [str(stream.readlink()) for stream in streams]
+        program.wait(PATIENCE)
+    assert files == ["/dev/null"] * 3
+
+
+@pytest.mark.parametrize(
+    ("shell", "message"),
+    [
+        ('exec "$@" <&-', "is closed"),
+        ('exec "$@" 0>/dev/null', "Bad file descriptor"),
+    ],
+)
+def test_a_standard_input_that_cannot_be_read_is_a_problem(shell: str, message: str) -> None:
+    command = ["sh", "-c", shell, "sh", sys.executable, "-m", "kproxy", "get", "svc", "-f", "-"]
+    done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"kproxy: standard input: {message}\n")
 
 
 LARGE = {"asyncio", "pyroute2", "nftables", "kubernetes", "prometheus_client", "h11"}
