@@ -111,10 +111,14 @@ def _verdicts(results: Sequence[Figures]) -> list[Text]:
     for figures in results:
         for target in TARGETS if figures.services == AT else ():
             value = target.value(figures)
-            mark, style = ("reached", "green") if value <= target.limit else ("NOT REACHED", "bold red")
-            text = f"{target.name} at {AT:,}: {target.show(value)}, target {target.show(target.limit)}: "
-            lines.append(Text.assemble(text, (mark, style)))
+            lines.append(verdict(f"{target.name} at {AT:,}", value, target.limit, target.show))
     return lines
+
+
+def verdict(name: str, value: float, limit: float, show: Callable[[float], str]) -> Text:
+    """Return a line that says whether a value is at most its target."""
+    mark, style = ("reached", "green") if value <= limit else ("NOT REACHED", "bold red")
+    return Text.assemble(f"{name}: {show(value)}, target {show(limit)}: ", (mark, style))
 
 
 def growth(results: Sequence[Figures]) -> str:

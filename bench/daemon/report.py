@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.daemon.measures import RATE, Figures, Peer, Spread
-from bench.report import megabytes, seconds
+from bench.report import megabytes, seconds, verdict
 
 
 class Limits(NamedTuple):
@@ -165,7 +165,5 @@ def _verdicts(results: Sequence[Figures]) -> list[Text]:
             ("ruleset repaired", figures.repair, limits.repair, seconds),
         ):
             if limit is not None:
-                mark, style = ("reached", "green") if value <= limit else ("NOT REACHED", "bold red")
-                text = f"{name} at {figures.services:,}: {show(value)}, target {show(limit)}: "
-                lines.append(Text.assemble(text, (mark, style)))
+                lines.append(verdict(f"{name} at {figures.services:,}", value, limit, show))
     return lines
