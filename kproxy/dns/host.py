@@ -9,7 +9,7 @@ from pathlib import Path
 from kproxy.dns.core.connect import STUBS
 from kproxy.kernel.host import RESOLV_CONF, resolv_conf
 from kproxy.kernel.netlink.route import is_local
-from kproxy.model import Address, Network, format_address
+from kproxy.model import Address, Network
 from kproxy.settings.settings import DNS_PORT
 from kproxy.settings.text import SocketAddress
 
@@ -35,9 +35,9 @@ class HostServers:
         return self._servers
 
     def _find(self) -> Iterable[SocketAddress]:
-        found = [format_address(server) for server in resolv_conf(self._path).servers]
+        found = resolv_conf(self._path).hosts
         if found and STUBS.issuperset(found):
-            found = [format_address(server) for server in resolv_conf(OF_RESOLVED).servers]
+            found = resolv_conf(OF_RESOLVED).hosts
         servers = (SocketAddress(host, DNS_PORT) for host in dict.fromkeys(found))
         return (server for server in servers if server not in self._own)
 

@@ -3,7 +3,8 @@
 Each query has a new ID and a new socket, and thus a random port. Only a datagram of the server with this ID
 and this question is its reply; others are ignored. A server that does not answer in time, or not usefully,
 is followed by the next one. The server that answered last is asked first. A truncated reply is asked for
-again over TCP, and so is one that is longer than the query allows.
+again over TCP, and so is one that is longer than the query allows. A server that does not know EDNS is asked
+again without it.
 
 Clients that ask the same question at the same time share one query. So a server that asks kproxy again for
 what kproxy asks it causes no loop, and a flood of equal questions is one question.
@@ -25,6 +26,10 @@ from kproxy.settings.text import SocketAddress
 
 USELESS = frozenset({2, 4, 5})
 """Codes of replies after which another server is asked: SERVFAIL, NOTIMP, REFUSED."""
+
+
+UNKNOWN_EDNS = frozenset({1, 4})
+"""Codes of replies to a query with EDNS from servers that do not know it: FORMERR, NOTIMP (RFC 6891, 7)."""
 
 
 class Question(NamedTuple):
@@ -82,17 +87,24 @@ class Upstream:
 async def _exchange(server: SocketAddress, question: Question) -> bytes:
     """Return a server's reply. Raises OSError."""
     query = query_bytes(question, os.urandom(2))
+    reply = await _exchange_over_udp(server, query)
+    if reply[3] & 15 in UNKNOWN_EDNS and reply[10:HEADER] == b"\0\0":
+        query = query_bytes(question, os.urandom(2), edns=False)
+        reply = await _exchange_over_udp(server, query)
+    if int.from_bytes(reply[2:4], "big") & TC or len(reply) > LIMIT_UDP:
+        return await _exchange_over_tcp(server, query)
+    return reply
+
+
+async def _exchange_over_udp(server: SocketAddress, query: bytes) -> bytes:
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_datagram_endpoint(
         lambda: _Exchange(query), remote_addr=(server.host, server.port)
     )
     try:
-        reply = await protocol.reply
+        return await protocol.reply
     finally:
         transport.close()
-    if int.from_bytes(reply[2:4], "big") & TC or len(reply) > LIMIT_UDP:
-        return await _exchange_over_tcp(server, query)
-    return reply
 
 
 async def _exchange_over_tcp(server: SocketAddress, query: bytes) -> bytes:
@@ -132,11 +144,11 @@ class _Exchange(asyncio.DatagramProtocol):
             self.reply.set_exception(exc)
 
 
-def query_bytes(question: Question, ident: bytes) -> bytes:
+def query_bytes(question: Question, ident: bytes, edns: bool = True) -> bytes:
     """Return the message that asks a question."""
     flags = RD | (CD if question.checking_disabled else 0)
-    opt = pack("!xHHIH", OPT, LIMIT_UDP, 0x8000 if question.dnssec else 0, 0)
-    return ident + pack("!5H", flags, 1, 0, 0, 1) + question.wire + opt
+    opt = pack("!xHHIH", OPT, LIMIT_UDP, 0x8000 if question.dnssec else 0, 0) if edns else b""
+    return ident + pack("!5H", flags, 1, 0, 0, edns) + question.wire + opt
 
 
 def is_reply(query: bytes, data: bytes) -> bool:
@@ -144,6 +156,7 @@ def is_reply(query: bytes, data: bytes) -> bool:
     if len(data) < HEADER or data[:2] != query[:2]:
         return False
     flags, questions = unpack_from("!HH", data, 2)
-    end = len(query) - OPT_LENGTH
-    asked = query[HEADER:end]
-    return bool(flags & QR) and not flags & OPCODE and questions == 1 and data[HEADER:end].lower() == asked
+    end = len(query) - (OPT_LENGTH if query[HEADER - 1] else 0)
+    same_name = data[HEADER : end - 4].lower() == query[HEADER : end - 4]
+    same_type = data[end - 4 : end] == query[end - 4 : end]  # a byte of it may be that of a letter
+    return bool(flags & QR) and not flags & OPCODE and questions == 1 and same_name and same_type

@@ -11,7 +11,7 @@ import dns.zone
 import pytest
 
 from kproxy.cli import main
-from kproxy.dns.core.resolv import MOST_CHARACTERS, ResolvConf, parse, pod_resolv_conf
+from kproxy.dns.core.resolv import MOST_CHARACTERS, parse, pod_resolv_conf
 from kproxy.model import parse_address
 from tests.dnszone.table import ROWS, WORLD, section
 
@@ -86,7 +86,8 @@ def test_a_range_without_a_tenth_address_is_an_error(capsys: pytest.CaptureFixtu
     ],
 )
 def test_a_resolv_conf_is_parsed(text: str, servers: list[str], search: tuple[str, ...]) -> None:
-    assert parse(text) == ResolvConf(tuple(map(parse_address, servers)), search)
+    found = parse(text)
+    assert (found.servers, found.search) == (tuple(map(parse_address, servers)), search)
 
 
 def test_a_long_search_list_is_cut_at_its_end() -> None:

@@ -192,6 +192,36 @@ def test_a_name_outside_is_asked_for(handle: Handler, edns: int) -> None:
     run(test, handle)
 
 
+@pytest.mark.parametrize("kind", ["AAAA", "SVCB", "HTTPS", "TYPE90", "TYPE16705"])
+def test_all_types_are_asked_for(kind: str) -> None:
+    """Some have numbers whose bytes are those of letters."""
+
+    async def test(resolver: Resolver, servers: list[Server]) -> None:
+        reply = await ask(resolver, "WWW.Example.com.", kind)
+        assert reply.rcode() == dns.rcode.NOERROR
+        assert len(servers[0].queries) == 1
+
+    run(test, code_only("NOERROR"))
+
+
+@pytest.mark.parametrize("code", ["FORMERR", "NOTIMP"])
+@pytest.mark.parametrize("edns", [-1, 0])
+def test_a_server_that_does_not_know_edns_is_asked_again_without_it(code: str, edns: int) -> None:
+    def handle(query: dns.message.Message, over_tcp: bool) -> list[bytes]:
+        if query.edns < 0:
+            return truncated(query, over_tcp)
+        reply = dns.message.make_response(query)
+        reply.use_edns(False)
+        reply.set_rcode(dns.rcode.from_text(code))
+        return [wire(reply)]
+
+    async def test(resolver: Resolver, servers: list[Server]) -> None:
+        assert len(data(await ask(resolver, over_tcp=True, edns=edns))) == 100
+        assert [query.edns for query in servers[0].queries] == [0, -1]
+
+    run(test, handle)
+
+
 def test_each_query_has_its_own_id_and_port() -> None:
     async def test(resolver: Resolver, servers: list[Server]) -> None:
         for number in range(20):
@@ -429,6 +459,7 @@ def resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("nameserver 192.0.2.1\nnameserver 192.0.2.1\n", "", ["192.0.2.1:53"]),
         (STUB, "nameserver 192.0.2.2\nnameserver fd00::2\n", ["192.0.2.2:53", "[fd00::2]:53"]),
         (f"{STUB}nameserver 192.0.2.1\n", "nameserver 192.0.2.2\n", ["127.0.0.53:53", "192.0.2.1:53"]),
+        ("nameserver FE80::1%a\nnameserver fe80::1%b\n", "", ["[fe80::1%a]:53", "[fe80::1%b]:53"]),
         (STUB, "nameserver 10.96.0.10\n", []),
         ("nameserver 10.96.0.10\nnameserver 192.0.2.1\n", "", ["192.0.2.1:53"]),
     ],

@@ -21,26 +21,32 @@ class ResolvConf(Struct, frozen=True):
     search: tuple[str, ...] = ()
     ndots: int = 1
     """Names with fewer dots are first looked up in the domains of the search list."""
+    hosts: tuple[str, ...] = ()
+    """The servers as text, those with a link-local address with their interface: `fe80::1%eth0`."""
 
 
 def parse(text: str) -> ResolvConf:
     """Parse a resolv.conf. The last `search` or `domain` line counts, as in resolvers."""
     servers: list[Address] = []
+    hosts: list[str] = []
     search: tuple[str, ...] = ()
     ndots = 1
     for line in text.splitlines():
         match line.split():
             case ["nameserver", server, *_]:
+                text, percent, interface = server.partition("%")
                 try:
-                    servers.append(parse_address(server.partition("%")[0]))
+                    address = parse_address(text)
                 except ValueError:
                     continue
+                servers.append(address)
+                hosts.append(format_address(address) + percent + interface)
             case ["search" | "domain", *domains]:
                 search = tuple(domain.removesuffix(".") for domain in domains if domain != ".")
             case ["options", *options]:
                 numbers = (each.removeprefix("ndots:") for each in options if each.startswith("ndots:"))
                 ndots = next((int(number[:3]) for number in numbers if number.isdecimal()), ndots)
-    return ResolvConf(tuple(servers), search, ndots)
+    return ResolvConf(tuple(servers), search, ndots, tuple(hosts))
 
 
 def pod_resolv_conf(
