@@ -8,10 +8,9 @@ from pathlib import Path
 
 from kproxy.cli.output import print_problems, print_warnings, write_text
 from kproxy.cli.progress import progress
-from kproxy.gateway.core.endpoints import Services
-from kproxy.gateway.core.ingress import Objects, Ports
+from kproxy.gateway.core.ingress import Ports
 from kproxy.gateway.core.views import HEADINGS, listing, route_rows
-from kproxy.gateway.renderer import Renderer, Rendering
+from kproxy.gateway.renderer import Renderer, Rendering, objects_of
 from kproxy.problems import UsageError
 from kproxy.settings.settings import Settings
 from kproxy.show.tables import table
@@ -38,13 +37,9 @@ def _show(settings: Settings, text: Callable[[Rendering], str]) -> int:
     source = manifests_of(settings, ReadOnlyStore(Path(settings.state_dir)))
     with progress() as activity:
         source.load(activity, allow_empty=True)
-        state, inventory = source.state, source.inventory()
-        activity.begin(f"rendering {len(state.ingresses)} ingresses")
-        services = Services(inventory.owners, inventory.slices)
-        secrets, gateways = state.secrets, inventory.gateways
-        local = source.node().addresses
-        objects = Objects(state.ingresses, services, state.ingress_classes, secrets, gateways, local)
-        found = Renderer(Ports(*settings.gateway_ports)).render(objects, time.time())
+        objects = source.routed()
+        activity.begin(f"rendering {len(objects.ingresses)} ingresses")
+        found = Renderer(Ports(*settings.gateway_ports)).render(objects_of(objects), time.time())
     problems, warnings = source.problems() + found.problems, source.input_warnings() + found.warnings
     print_problems(problems)
     print_warnings(warnings)

@@ -61,7 +61,7 @@ class Allocator:
         for name in changed_keys(last.services, now.services):
             if name not in done or _demand(last.services[name]) != _demand(now.services[name]):
                 return None
-            done[name] = _given(now.services[name], done[name])
+            done[name] = _with_allocated(now.services[name], done[name])
         return replace(last.allocated, services=done)
 
 
@@ -104,8 +104,8 @@ def _demand(service: Service) -> Service:
     )
 
 
-def _given(service: Service, done: Service) -> Service:
-    """Return the Service with what it was given before, as `done`."""
+def _with_allocated(service: Service, done: Service) -> Service:
+    """Return the Service with what was allocated to it before: `done`."""
     numbers = (port.node_port for port in done.ports)
     return replace(
         service,

@@ -118,7 +118,7 @@ async def _exchange_over_tcp(server: SocketAddress, query: bytes) -> bytes:
     finally:
         writer.transport.abort()
     if not is_reply(query, reply):
-        raise ConnectionError  # a server that sends something else first may send it for ever
+        raise ConnectionError  # a server that sends something else first may never stop
     return reply
 
 

@@ -138,12 +138,12 @@ def self_signed(hosts: Iterable[str]) -> tuple[bytes, bytes]:
     key = _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
     words = ("-new", "-x509", "-sha256", "-key", "/dev/stdin", "-days", str(DAYS))
     subject = ("-subj", f"/CN={names[0][:64]}", "-addext", f"subjectAltName={alternatives}")
-    return _openssl("req", *words, *subject, given=key), key
+    return _openssl("req", *words, *subject, stdin=key), key
 
 
-def _openssl(*words: str, given: bytes = b"") -> bytes:
+def _openssl(*words: str, stdin: bytes = b"") -> bytes:
     try:
-        result = subprocess.run(["openssl", *words], input=given, capture_output=True, timeout=60, check=True)
+        result = subprocess.run(["openssl", *words], input=stdin, capture_output=True, timeout=60, check=True)
     except FileNotFoundError:
         raise HostError("The command openssl is missing.", "Install the package openssl.") from None
     except subprocess.CalledProcessError as error:

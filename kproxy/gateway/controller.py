@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from kproxy.gateway.core.status import Statuses
 from kproxy.gateway.core.written import merged_status
 from kproxy.gateway.lease import RENEW_SECONDS, Lease
-from kproxy.gateway.requests import Client, StatusError
+from kproxy.gateway.requests import Client
 from kproxy.gatewayapi import GatewayObjects, Object
 from kproxy.model import Frontend, NamespacedName
 from kproxy.problems import InvalidResponseError, KproxyError
@@ -27,6 +27,7 @@ from kproxy.reconcile.core.report import RoundReport
 from kproxy.reconcile.observer import RoundObserver
 from kproxy.show.gateways import status_of
 from kproxy.sources.cluster.core.events import ApiResource
+from kproxy.sources.cluster.failures import StatusError
 from kproxy.sources.cluster.source import Cluster
 
 logger = logging.getLogger(__name__)

@@ -17,12 +17,10 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from kproxy.gateway.core.endpoints import Services
-from kproxy.gateway.core.ingress import Objects
 from kproxy.gateway.driver import Driver
 from kproxy.gateway.metrics import GatewayMetrics
 from kproxy.gateway.process import ConfigurationError, Process
-from kproxy.gateway.renderer import Renderer
+from kproxy.gateway.renderer import Renderer, objects_of
 from kproxy.model import NamespacedName
 from kproxy.problems import KproxyError, Problem
 from kproxy.reconcile.core.backoff import Backoff
@@ -133,10 +131,7 @@ class Gateway(RoundObserver):
         self._watch(self._driver.process)
 
     def _apply(self, objects: RoutedObjects) -> None:
-        services = Services(objects.services, objects.slices)
-        secrets, gateways, local = objects.secrets, objects.gateways, objects.local
-        given = Objects(objects.ingresses, services, objects.classes, secrets, gateways, local)
-        found = self._renderer.render(given, time.time())
+        found = self._renderer.render(objects_of(objects), time.time())
         for left in reversed(range(ATTEMPTS)):
             self.problems, self.input_warnings = found.problems, found.warnings
             try:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from kproxy.gateway.requests import Client, StatusError
+from kproxy.gateway.requests import Client
+from kproxy.sources.cluster.failures import StatusError
 
 SECONDS = 15
 """For so long a lease is valid without a renewal."""

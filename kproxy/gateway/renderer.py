@@ -17,6 +17,7 @@ from kproxy.gateway.core.render import Rendered, render, with_endpoints
 from kproxy.gateway.core.routes import Routing
 from kproxy.model import NamespacedName
 from kproxy.problems import Problem, limited
+from kproxy.sources.core.routed import RoutedObjects
 
 RETRY_SECONDS = 60.0
 """After this time, what HAProxy refused is tried again: a port may be free now. Certificates may begin."""
@@ -38,6 +39,12 @@ class Rendering(NamedTuple):
     def configuration(self) -> Configuration:
         """What HAProxy is to be."""
         return self.rendered.configuration
+
+
+def objects_of(routed: RoutedObjects) -> Objects:
+    """Return what routes are made from: the objects of a source."""
+    services = Services(routed.services, routed.slices)
+    return Objects(routed.ingresses, services, routed.classes, routed.secrets, routed.gateways, routed.local)
 
 
 class Renderer:

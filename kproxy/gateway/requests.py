@@ -8,17 +8,9 @@ from typing import Any
 from kproxy.decode.text import from_json
 from kproxy.intake.requests import Request
 from kproxy.limits import API_IDLE_SECONDS
-from kproxy.problems import KproxyError
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.formats import Json
-
-
-class StatusError(KproxyError):
-    """The server responded with an error."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"{code} {message}".strip())
-        self.code = code
+from kproxy.sources.cluster.failures import StatusError
 
 
 class Client:
@@ -40,6 +32,5 @@ class Client:
         """Send an object, and return the server's. Raises as `get` does."""
         async with self._connection.send(Request(method, path, content), API_IDLE_SECONDS) as response:
             if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
-                status = Json().read_status(await response.begin())
-                raise StatusError(response.status, status.message or status.reason or "")
+                raise StatusError(Json().read_status(await response.begin()), response.status)
             return from_json(await response.read(), dict[str, Any])

@@ -27,7 +27,7 @@ from kproxy.limits import (
 )
 from kproxy.model import HTTPGetAction, ProbePort, TCPSocketAction
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult, unsuccessful
-from kproxy.probes.wire import Allowance, LimitError, Wire, connected, wire
+from kproxy.probes.wire import Allowance, ProbeLimitError, Wire, connected, wire
 
 MOVED = (301, 302, 303, 307, 308)
 URL_CHARACTERS = "%/?:@!$&'()*+,;=~-._"
@@ -175,7 +175,7 @@ async def _receive(opened: Wire, response: Response, allowance: Allowance) -> Ht
     while True:
         try:
             data = await opened.receive()
-        except LimitError:
+        except ProbeLimitError:
             if response.reply is None:
                 raise
             return response.reply
@@ -198,7 +198,7 @@ class Response:
     def feed(self, data: bytes) -> bool:
         """Take a piece (b"": the end), and return whether the response is complete.
 
-        Raises h11.RemoteProtocolError, LimitError and ConnectionResetError.
+        Raises h11.RemoteProtocolError, ProbeLimitError and ConnectionResetError.
         """
         self._connection.receive_data(data)
         while (event := self._connection.next_event()) is not h11.NEED_DATA:
@@ -207,7 +207,7 @@ class Response:
         if self.reply is None:
             self._lines += data.count(b"\n")
             if self._lines > PROBE_HEAD_LINES:
-                raise LimitError(f"the response has more than {PROBE_HEAD_LINES} lines of headers")
+                raise ProbeLimitError(f"the response has more than {PROBE_HEAD_LINES} lines of headers")
         return False
 
     def _take(self, event: object) -> bool:
@@ -218,7 +218,7 @@ class Response:
             case h11.InformationalResponse():
                 self._informational += 1
                 if self._informational > PROBE_INFORMATIONAL:
-                    raise LimitError(f"more than {PROBE_INFORMATIONAL} informational responses")
+                    raise ProbeLimitError(f"more than {PROBE_INFORMATIONAL} informational responses")
                 return False
             case h11.Data(data=data):
                 self._pieces += 1

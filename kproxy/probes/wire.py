@@ -32,7 +32,7 @@ def _unverified() -> ssl.SSLContext:
 TLS = _unverified()
 
 
-class LimitError(OSError):
+class ProbeLimitError(OSError):
     """The server exceeded a limit."""
 
 
@@ -48,12 +48,15 @@ class Allowance:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, and count the CPU time of the block, which must not wait. Raises LimitError."""
+        """Wait for a turn, and count the CPU time of the block, which must not wait.
+
+        Raises ProbeLimitError.
+        """
         async with self._turns:
             with self._counted():
                 yield
         if self.cpu > PROBE_CPU:
-            raise LimitError(f"reading the response takes more than {PROBE_CPU * 1000:g} ms of CPU time")
+            raise ProbeLimitError(f"reading the response takes more than {PROBE_CPU * 1000:g} ms of CPU time")
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -64,10 +67,10 @@ class Allowance:
             self.cpu += time.thread_time() - begun
 
     def receive(self, count: int) -> None:
-        """Count received bytes. Raises LimitError."""
+        """Count received bytes. Raises ProbeLimitError."""
         self.received += count
         if self.received > PROBE_BYTES:
-            raise LimitError(f"the response is longer than {PROBE_BYTES // KIB} KiB")
+            raise ProbeLimitError(f"the response is longer than {PROBE_BYTES // KIB} KiB")
 
 
 class Wire:
@@ -83,7 +86,7 @@ class Wire:
         await self._loop.sock_sendall(self._socket, data)
 
     async def receive(self) -> bytes:
-        """Return the next bytes; b"" at the end. Raises LimitError."""
+        """Return the next bytes; b"" at the end. Raises ProbeLimitError."""
         data = await self._loop.sock_recv(self._socket, PROBE_CHUNK)
         self._allowance.receive(len(data))
         return data

@@ -2,8 +2,8 @@
 
 `Dataplane.reconcile` compares and repairs in one round, in which changes wait: some tenths of a second with
 10,000 Services, about ten seconds with 100,000. It is necessary when the table is not known, or known to be
-wrong. Where it only may be wrong, an audit looks first. It copies the copy, and reads the table in a thread of
-its own. Meanwhile changes are programmed, and a dump of the kernel then lacks some elements and contains
+wrong. Where it only may be wrong, an audit looks first. It copies the copy, and reads the table in a thread
+of its own. Meanwhile changes are programmed, and a dump of the kernel then lacks some elements and contains
 others twice. So the kernel is asked once more for each element that differs, between two rounds. The audit
 changes nothing: it returns what a round has to repair.
 

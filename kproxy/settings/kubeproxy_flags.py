@@ -1,7 +1,7 @@
 """The flags of kube-proxy 1.36 that kproxy itself does not have. `run` accepts all of them.
 
 So a DaemonSet or a unit that started kube-proxy can start kproxy with the same flags. A flag with a meaning
-for kproxy sets a field of Settings, unless kproxy's flag for this field is given. For any other flag, kproxy
+for kproxy sets a field of Settings, unless kproxy's flag for this field is set. For any other flag, kproxy
 prints a line that explains why it has no effect. Flags of klog that were removed from kube-proxy before 1.36
 are also accepted. docs/replacing-kube-proxy.md lists all of them.
 """

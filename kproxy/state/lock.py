@@ -1,8 +1,8 @@
 """The lock of a state directory, which only one process at a time may use, and the modes of its files.
 
 It is a lock of the kernel (flock), so it ends with its process. The content of the file only
-names the holder: verb and process id. A process that finds the lock held waits for a verb that
-ends by itself, but not for `kproxy run`, and not for ever.
+names the holder: verb and process id. A process that finds the lock held waits a limited time for
+a verb that ends by itself, but not for `kproxy run`.
 
 Any process that can open a file can lock it. So only its owner can open kproxy's files, and files
 that other users made are refused.

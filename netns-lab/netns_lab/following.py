@@ -1,7 +1,7 @@
 """A lab that follows manifests: it starts the pods that a cluster would start for them, and writes them down.
 
 ``apply`` makes the pods what the manifests say now. The directory ``Record.objects`` has one
-file with the Nodes and with a Pod, its address and its probes, for each pod. Whoever programs
+file with the Nodes and with a Pod, its address and its probes, for each pod. A program for
 Services reads this directory in addition to the manifests.
 
 The replacement of a pod starts first. Then the pod is written down as terminating, and serves

@@ -27,7 +27,8 @@ from kproxy.sources.cluster.core.events import (
 )
 from kproxy.sources.cluster.core.formats import Json
 from kproxy.sources.cluster.credentials import Credentials, CredentialsError
-from kproxy.sources.cluster.reflector import Pacing, Reflector, StatusError
+from kproxy.sources.cluster.failures import StatusError
+from kproxy.sources.cluster.reflector import Pacing, Reflector
 from kproxy.sources.configuration import read_configuration
 from kproxy.sources.documents import GivenUp, parse
 from kproxy.sources.files import Reader, read_documents

@@ -1,7 +1,7 @@
 """DNS messages as bytes: a query is parsed, and a reply is composed (RFC 1035, 6891).
 
 Queries come from anywhere, so each length is checked before it is used. A message that is not a query, or
-that is too short for a header, gets no reply, because a reply to a reply could circulate for ever.
+that is too short for a header, gets no reply, because replies to replies could circulate without end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The table of causes. docs/troubleshooting.md is made from it (`make golden`).
 
-An id stays with its cause for ever: scripts and runbooks name it. A cause that is no longer found leaves its
-number unused.
+An id never changes, because scripts and runbooks name it. If doctor no longer looks for a cause, its number
+stays unused.
 """
 
 from __future__ import annotations

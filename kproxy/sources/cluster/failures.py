@@ -1,8 +1,36 @@
-"""Describes errors of requests to the API server as sentences."""
+"""Errors of requests to the API server, and their descriptions."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
+from kproxy.decode import wire
 from kproxy.intake.dial import reason
+from kproxy.limits import LARGEST_RETRY_AFTER
+from kproxy.problems import KproxyError
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+class StatusError(KproxyError):
+    """The server responded with an error. `retry_after` is the delay in seconds that it requests, or 0."""
+
+    def __init__(self, status: wire.Status, code: int, retry_after: str | None = None) -> None:
+        """`retry_after`: the header of this name."""
+        self.code = code
+        name = status.reason or _PHRASES.get(code, "")
+        super().__init__(": ".join(filter(None, (f"{code} {name}".strip(), status.message))))
+        in_body = status.details.retry_after_seconds if status.details else None
+        in_header = retry_after if retry_after and retry_after.isdecimal() else ""
+        requested = decimal(in_header) if in_header else in_body or 0
+        self.retry_after = float(
+            LARGEST_RETRY_AFTER if requested is None else min(requested, LARGEST_RETRY_AFTER)
+        )
+
+
+def decimal(text: str) -> int | None:
+    """Return the number that a server sent as text; None if it is none, or too large for 64 bits."""
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def sentence(error: BaseException) -> str:

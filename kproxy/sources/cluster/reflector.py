@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 
 from kproxy.decode import wire
 from kproxy.intake.requests import Response
-from kproxy.limits import API_DECODED_AT_ONCE, API_IDLE_SECONDS, API_WATCH_GRACE, LARGEST_RETRY_AFTER
+from kproxy.limits import API_DECODED_AT_ONCE, API_IDLE_SECONDS, API_WATCH_GRACE
 from kproxy.model import NamespacedName
 from kproxy.problems import InvalidResponseError, LimitError, Problem
 from kproxy.sources.cluster.connection import Connection
@@ -37,10 +37,9 @@ from kproxy.sources.cluster.core.events import (
 )
 from kproxy.sources.cluster.core.formats import PROTOBUF, Format, Json, Page, accepted, format_of
 from kproxy.sources.cluster.core.streamed import QUERY, UNSUPPORTED, StreamedList, Streams
-from kproxy.sources.cluster.failures import sentence
+from kproxy.sources.cluster.failures import StatusError, decimal, sentence
 
 Item = TypeVar("Item")
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 SMALLER = 4
 """If a page is too long, the next list has pages with so many times fewer objects."""
 
@@ -76,21 +75,6 @@ class LatestChange(NamedTuple):
 
 class HistoryLostError(Exception):
     """The server's history does not continue the one that was seen. Everything must be listed again."""
-
-
-class StatusError(Exception):
-    """The server responded with an error. `retry_after` is the delay in seconds that it requests, or 0."""
-
-    def __init__(self, status: wire.Status, code: int, retry_after: str | None) -> None:
-        self.code = code
-        name = status.reason or _PHRASES.get(code, "")
-        super().__init__(": ".join(filter(None, (f"{code} {name}".strip(), status.message))))
-        in_body = status.details.retry_after_seconds if status.details else None
-        in_header = retry_after if retry_after and retry_after.isdecimal() else ""
-        requested = _number(in_header) if in_header else in_body or 0
-        self.retry_after = float(
-            LARGEST_RETRY_AFTER if requested is None else min(requested, LARGEST_RETRY_AFTER)
-        )
 
 
 class Reflector:
@@ -366,13 +350,13 @@ class Reflector:
 
     def _require_progress(self, version: str) -> None:
         """Raise HistoryLostError if `version` is lower than the last one: the history was replaced."""
-        now, last = _number(version), _number(self._version)
+        now, last = decimal(version), decimal(self._version)
         if now is not None and last is not None and now < last:
             raise HistoryLostError
 
     def _record(self, change: ObjectChange, version: str) -> None:
         """Record a change that happened at `version`, if it is the latest one."""
-        revision = _number(version) or 0
+        revision = decimal(version) or 0
         if change.key.name and revision and (self._latest is None or revision >= self._latest.revision):
             self._latest = LatestChange(revision, change.key, change.version)
 
@@ -419,11 +403,6 @@ async def _parts(items: Iterable[Item]) -> AsyncIterator[list[Item]]:
     while part := list(islice(remaining, API_DECODED_AT_ONCE)):
         yield part
         await asyncio.sleep(0)
-
-
-def _number(text: str) -> int | None:
-    """Return the number that a server sent as text; None if it is none, or too large for 64 bits."""
-    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def _versions(found: Iterable[ObjectChange]) -> list[str]:
