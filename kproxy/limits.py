@@ -153,6 +153,16 @@ API_STREAM_IDLE_SECONDS = 10.0
 """The server has the objects in memory, and sends a streamed list without pauses."""
 
 
+# --- Services ---
+
+SERVICE_FRONTENDS = 100_000
+"""They take kproxy 2.4 s and 200 MB. A Service of 95 kB can have 4,000,000."""
+SERVICE_SOURCES = 10_000
+"""The kernel's time grows with the square: 12,500 take 3 s, and 100,000 take 153 s. Meanwhile no program of
+the network namespace can change nftables."""
+SERVICE_ENDPOINTS = 1_000_000
+
+
 # --- container engines ---
 
 ENGINE_BYTES = 32 * MIB
@@ -205,6 +215,7 @@ _FILES = "Files and pipes, standard input"
 _SERVER = "An API server"
 _SHOWN = "The log and messages"
 _ENGINES = "Container engines (`--pods-from`)"
+_SERVICES = "Services, slices and Gateways"
 _GATEWAY = "HAProxy (`--gateway`)"
 _RELOAD = "HAProxy is reloaded"
 _UNCHANGED = "a problem is reported, and the pods stay as they were"
@@ -250,6 +261,21 @@ TABLE = (
     ),
     Limit(_FILES, "unknown fields of an object", UNKNOWN_FIELDS, "", "the others are not reported"),
     Limit(_FILES, "problems, and warnings, of a file", PROBLEMS_OF_FILE, "", "the others are counted"),
+    Limit(_SERVICES, "ports x addresses of a Service", SERVICE_FRONTENDS, "", "the Service is a problem"),
+    Limit(
+        _SERVICES,
+        "ports x load-balancer addresses x source ranges of a Service",
+        SERVICE_SOURCES,
+        "",
+        "the Service is a problem",
+    ),
+    Limit(
+        _SERVICES,
+        "endpoints of all frontends of a Service or Gateway, as often as weights and hashing repeat them",
+        SERVICE_ENDPOINTS,
+        "",
+        "it is a problem, and what is programmed for it stays",
+    ),
     Limit(_SERVER, "`Retry-After`", LARGEST_RETRY_AFTER, "s", "it is shortened"),
     Limit(_SHOWN, "characters of a line", MESSAGE_CHARACTERS, "", "the line is cut"),
     Limit(_SHOWN, "new problems logged at the same time", PROBLEMS_LOGGED, "", "the others are counted"),

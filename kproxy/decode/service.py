@@ -26,6 +26,7 @@ from kproxy.decode.fields import (
     unicast_address,
     usable,
 )
+from kproxy.limits import SERVICE_FRONTENDS, SERVICE_SOURCES
 from kproxy.model import (
     Address,
     Balance,
@@ -245,6 +246,20 @@ def _hashing(annotations: dict[str, str], affinity_timeout: int | None, notes: N
     return HASHES.get(text)
 
 
+def _of_limited_size(service: Service) -> Service:
+    """Check how many frontends and source ranges a Service has. They are products, and objects are small."""
+    ports, balancers = len(service.ports), len(service.load_balancer_ips)
+    addresses = len(service.cluster_ips) + len(service.external_ips) + balancers
+    if (size := ports * addresses) > SERVICE_FRONTENDS:
+        message = f"{ports} ports x {addresses} addresses are {size} frontends: at most {SERVICE_FRONTENDS}"
+        raise FieldError("spec.ports", message)
+    ranges, balancers = len(service.source_ranges), balancers or 1
+    if (size := ports * balancers * ranges) > SERVICE_SOURCES:
+        message = f"{ports} ports x {balancers} load-balancer addresses x {ranges} ranges are {size}"
+        raise FieldError("spec.loadBalancerSourceRanges", f"{message}: at most {SERVICE_SOURCES}")
+    return service
+
+
 def service(source: str, obj: wire.Service, notes: Notes) -> list[Service]:
     """Decode a Service v1."""
     spec = obj.spec
@@ -264,34 +279,33 @@ def service(source: str, obj: wire.Service, notes: Notes) -> list[Service]:
     internal = _choice("spec.internalTrafficPolicy", spec.internal_traffic_policy, POLICIES)
     external = _choice("spec.externalTrafficPolicy", spec.external_traffic_policy, POLICIES)
     ingress = _ingress(obj.status) if kind == "LoadBalancer" else []
-    return [
-        Service(
-            name=name,
-            origin=origin(source, obj.metadata),
-            type=kind,
-            ports=_service_ports(spec, required=kind != "ExternalName" and not headless),
-            selector=_selector(spec.selector or {}, notes),
-            cluster_ips=cluster_ips,
-            headless=headless,
-            families=_families(spec, cluster_ips),
-            family_policy=spec.ip_family_policy or "",
-            affinity_timeout=timeout,
-            publish_not_ready=bool(spec.publish_not_ready_addresses),
-            internal_local=internal == "Local",
-            external_local=external == "Local",
-            external_ips=_external_ips(spec.external_ips, notes),
-            load_balancer_ips=_load_balancer_ips(ingress, notes),
-            source_ranges=_source_ranges(spec.load_balancer_source_ranges, notes),
-            allocate_node_ports=spec.allocate_load_balancer_node_ports is not False,
-            distribution=spec.traffic_distribution or "",
-            proxied_elsewhere=PROXY_NAME_LABEL in labels,
-            hashing=_hashing(annotations, timeout, notes),
-            weights=_weights(annotations, notes),
-            external_name=spec.external_name or "",
-            labels=labels,
-            ingress=tuple([entry.ip or entry.hostname or "" for entry in ingress]),
-            health_check_node_port=_health_check_node_port(spec, kind, external == "Local"),
-            load_balancer_ip=(kind == "LoadBalancer" and spec.load_balancer_ip) or "",
-            load_balancer_class=(kind == "LoadBalancer" and spec.load_balancer_class) or "",
-        )
-    ]
+    found = Service(
+        name=name,
+        origin=origin(source, obj.metadata),
+        type=kind,
+        ports=_service_ports(spec, required=kind != "ExternalName" and not headless),
+        selector=_selector(spec.selector or {}, notes),
+        cluster_ips=cluster_ips,
+        headless=headless,
+        families=_families(spec, cluster_ips),
+        family_policy=spec.ip_family_policy or "",
+        affinity_timeout=timeout,
+        publish_not_ready=bool(spec.publish_not_ready_addresses),
+        internal_local=internal == "Local",
+        external_local=external == "Local",
+        external_ips=_external_ips(spec.external_ips, notes),
+        load_balancer_ips=_load_balancer_ips(ingress, notes),
+        source_ranges=_source_ranges(spec.load_balancer_source_ranges, notes),
+        allocate_node_ports=spec.allocate_load_balancer_node_ports is not False,
+        distribution=spec.traffic_distribution or "",
+        proxied_elsewhere=PROXY_NAME_LABEL in labels,
+        hashing=_hashing(annotations, timeout, notes),
+        weights=_weights(annotations, notes),
+        external_name=spec.external_name or "",
+        labels=labels,
+        ingress=tuple([entry.ip or entry.hostname or "" for entry in ingress]),
+        health_check_node_port=_health_check_node_port(spec, kind, external == "Local"),
+        load_balancer_ip=(kind == "LoadBalancer" and spec.load_balancer_ip) or "",
+        load_balancer_class=(kind == "LoadBalancer" and spec.load_balancer_class) or "",
+    )
+    return [_of_limited_size(found)]

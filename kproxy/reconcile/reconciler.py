@@ -170,11 +170,14 @@ class Reconciler:
             reports += table.suspect()
         for family, keys in edits:
             reports += self._tables[family].repair(keys)
-        changes, protected, now = self.claims.change(claims), self._source.protected, self._clock()
-        compare = any(map(protected, claims))  # what there is of such a service may be in the table only
+        changes, now = self.claims.change(claims), self._clock()
+        compare = any(map(self._protects, claims))  # what there is of such a service may be in the table only
         for table in self._tables.values():
-            reports += table.update(changes, protected, now, compare)
+            reports += table.update(changes, self._protects, now, compare)
         return reports
+
+    def _protects(self, name: NamespacedName) -> bool:
+        return self._source.protected(name) or self.claims.too_large(name)
 
     def _totals(self) -> Totals:
         held = sum(not self.claims.frontends(name) for name in self.protected())

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec import Struct
 
+from kproxy.limits import SERVICE_ENDPOINTS
 from kproxy.model import (
     API_SERVER,
     GATEWAY,
@@ -58,13 +59,17 @@ class FrontendClaim(Struct, frozen=True):
     warnings: tuple[Problem, ...] = ()
     """What may be a mistake in the Service, and leaves out nothing."""
     refused: tuple[Problem, ...] = ()
-    """Addresses on which the settings refuse to serve the Service."""
+    """Addresses on which the settings refuse to serve the Service, and why it is too large."""
+    too_large: bool = False
+    """There are no `frontends`, but what the tables contain of the Service stays."""
 
 
 def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> FrontendClaim:
     """Return the claim of a Service whose addresses and node ports are allocated."""
     slices = tuple(slices)
-    frontends = tuple(service_frontends(service, slices, node))
+    frontends = _of_limited_size(service_frontends(service, slices, node))
+    if frontends is None:
+        return _too_large(service)
     warnings: list[Problem] = []
     if service.internal_local or service.external_local:
         warnings += _dropping(service, frontends, slices, node)
@@ -77,6 +82,23 @@ def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> Fron
         warnings += _taking(service, exposed, node)
     refused = tuple(_refused(service, node)) if node.denied else ()
     return FrontendClaim(service.origin, frontends, tuple(warnings), refused)
+
+
+def _of_limited_size(frontends: Iterable[Frontend]) -> tuple[Frontend, ...] | None:
+    """Return the frontends; None if they have too many endpoints."""
+    found, size = [], 0
+    for frontend in frontends:
+        size += sum(len(side.endpoints) for side in frontend.sides)
+        if size > SERVICE_ENDPOINTS:
+            return None
+        found.append(frontend)
+    return tuple(found)
+
+
+def _too_large(service: Service) -> FrontendClaim:
+    message = f"its frontends have more than {SERVICE_ENDPOINTS} endpoints together: nothing is changed"
+    problem = Problem(service.origin.source, owner_text(service.name), "spec.ports", message)
+    return FrontendClaim(service.origin, (), refused=(problem,), too_large=True)
 
 
 def _refused(service: Service, node: Node) -> Iterator[Problem]:
@@ -221,6 +243,11 @@ class Claims:
         if not lost:
             return claim.frontends
         return tuple(frontend for frontend in claim.frontends if socket_of(frontend) not in lost)
+
+    def too_large(self, name: NamespacedName) -> bool:
+        """Whether a Service has so many frontends and endpoints that they are not claimed."""
+        claim = self._claims.get(name)
+        return claim is not None and claim.too_large
 
     def names(self) -> set[NamespacedName]:
         """Return all Services that have a claim, even an empty one."""

@@ -17,6 +17,7 @@ from math import ceil, lcm
 from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kproxy.model import (
     GATEWAY,
@@ -305,6 +306,15 @@ def merged(ranges: Iterable[Network]) -> Iterator[Network]:
     yield from collapse_addresses(network for network in ranges if isinstance(network, IPv6Network))
 
 
+def _by_port(slices: Iterable[EndpointSlice]) -> Mapping[tuple[str, Protocol], Sequence[EndpointSlice]]:
+    """Return the slices of each port, with this port only. So each port of a slice is looked at once."""
+    found: dict[tuple[str, Protocol], list[EndpointSlice]] = {}
+    for slice_ in slices:
+        for port in slice_.ports:
+            found.setdefault((port.name, port.protocol), []).append(replace(slice_, ports=(port,)))
+    return found
+
+
 def service_frontends(service: Service, slices: Iterable[EndpointSlice], node: Node) -> Iterator[Frontend]:
     """Yield every frontend of a Service whose addresses and node ports are allocated.
 
@@ -313,7 +323,10 @@ def service_frontends(service: Service, slices: Iterable[EndpointSlice], node: N
     if not service.wants_frontends or service.proxied_elsewhere:
         return
     slices, addresses = tuple(slices), _addresses(service, node)
+    of_port = _by_port(slices) if len(service.ports) > 1 and service.type != GATEWAY else None
     for port in service.ports:
+        if of_port is not None:
+            slices = of_port.get((port.name, port.protocol), ())
         by_family: dict[Family, Choices] = {}
         for kind, address in addresses:
             family = family_of(address)

@@ -585,6 +585,8 @@ PORT = {"port": 80}
 LABEL = (
     "is not a DNS label: at most 63 lower-case letters, digits and -, with a letter or digit first and last"
 )
+MANY_PORTS = [{"name": f"p{port}", "port": port} for port in range(1, 202)]
+MANY_RANGES = [f"10.{number}.0.0/16" for number in range(50)]
 NOT_A_PORT_NAME = "is neither a port number nor a valid port name"
 BAD_SERVICES: list[tuple[dict[str, Any], str, str]] = [
     ({"ports": None}, "spec.ports", "is missing"),
@@ -641,6 +643,8 @@ BAD_SERVICES: list[tuple[dict[str, Any], str, str]] = [
     ({"internalTrafficPolicy": "local"}, "spec.internalTrafficPolicy", "'local' is not one of Cluster, Local"),
     ({"externalTrafficPolicy": "Global"}, "spec.externalTrafficPolicy", "'Global' is not one of Cluster, Local"),
     ({"externalIPs": "198.51.100.1"}, "spec.externalIPs", 'expected a list, got "198.51.100.1"'),
+    ({"ports": MANY_PORTS, "externalIPs": ["198.51.100.1"] * 500}, "spec.ports", "201 ports x 500 addresses are 100500 frontends: at most 100000"),
+    ({"ports": MANY_PORTS, "type": "LoadBalancer", "loadBalancerSourceRanges": MANY_RANGES}, "spec.loadBalancerSourceRanges", "201 ports x 1 load-balancer addresses x 50 ranges are 10050: at most 10000"),
     ({"clusterIP": "255.255.255.255"}, "spec.clusterIP", "255.255.255.255 is not allowed: broadcast address"),
     ({"clusterIP": "224.0.0.1"}, "spec.clusterIP", "224.0.0.1 is not allowed: multicast address"),
     ({"clusterIPs": ["10.96.0.1", "fe80::1"]}, "spec.clusterIPs[1]", "fe80::1 is not allowed: link-local address"),

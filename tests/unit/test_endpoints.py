@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from kproxy.model import (
     format_socket,
     parse_address,
 )
-from kproxy.resolve.frontends import Choices, balance_of, choices
+from kproxy.resolve.frontends import Choices, balance_of, choices, service_frontends
 from kproxy.resolve.maglev import SLOTS
 from tests.unit.make import manifest, name, selected_slices, service, slice_of
 
@@ -298,3 +299,25 @@ def test_consistent_hashing_has_one_table_for_each_list() -> None:
 )
 def test_balance_of_a_service(selecting: Service, balance: Balance) -> None:
     assert balance_of(selecting) is balance
+
+
+class Ports(tuple[EndpointPort, ...]):
+    """Ports that count how often they are looked at one after the other."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[EndpointPort]:
+        Ports.looks += 1
+        return super().__iter__()
+
+
+def test_the_ports_of_a_slice_are_looked_at_as_often_for_one_port_as_for_many() -> None:
+    numbers = range(1, 10)
+    ports = Ports([EndpointPort(f"p{number}", Protocol.TCP, number) for number in numbers])
+    endpoints = (Endpoint(parse_address("10.0.0.1")),)
+    slice_ = EndpointSlice(name("web"), Origin("f", ""), "x", Family.IPV4, ports, endpoints)
+    made = tuple(ServicePort(f"p{number}", Protocol.TCP, number, number, 0) for number in numbers)
+    many = replace(plain(clusterIP="10.96.0.9"), ports=made)
+    found = list(service_frontends(many, (slice_,), Node("n1")))
+    assert [each.backends.endpoints[0][1] for each in found] == list(numbers)
+    assert Ports.looks == 1

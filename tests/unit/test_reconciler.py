@@ -30,6 +30,7 @@ from kproxy.reconcile.core.backoff import FIRST, MAX_DELAY, Backoff
 from kproxy.reconcile.core.report import Report, RoundReport, Totals, lines, summary
 from kproxy.reconcile.family_table import NAMED_ATTEMPTS
 from kproxy.reconcile.reconciler import Edit, Reconciler
+from kproxy.resolve import claims
 from kproxy.table.compile import Delta, Desired
 from kproxy.table.layout import (
     EndpointScope,
@@ -161,6 +162,9 @@ class Kernel:
             if owner_of(spec.comment) in self.refused:
                 named = self.names(side)
                 raise TransactionError("The kernel refused a transaction.", self.errno, refused=named)
+
+    def of(self, service: NamespacedName) -> list[FrontendSpec]:
+        return [spec for spec in self.specs.values() if owner_of(spec.comment) == service]
 
     def services(self) -> set[NamespacedName]:
         return {owner_of(spec.comment) for spec in self.specs.values()}
@@ -557,6 +561,25 @@ def test_a_change_of_a_protected_service_causes_a_whole_comparison(world: World,
     world.source.put(0, ())
     assert world.round(0).compared
     assert kernel.calls == ["reconcile", "reconcile"]
+
+
+def test_a_service_with_too_many_endpoints_stays_as_it_is(
+    world: World, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "SERVICE_ENDPOINTS", 2)
+    world.round()
+    before = kernel.of(NAMES[0])
+    world.source.put(0, ["10.0.0.1", "10.0.0.2", "10.0.0.3"])
+    world.source.put(1, ["10.0.0.1", "10.0.0.2"])
+    assert world.round(0, 1).totals == Totals(7, 7, held=1, endpoints=9)
+    assert [str(problem) for problem in world.reconciler.problems()] == [
+        "in.yaml: Service default/s0: spec.ports: its frontends have more than 2 endpoints together: "
+        "nothing is changed"
+    ]
+    assert kernel.of(NAMES[0]) == before
+    world.source.put(0, ())
+    assert world.round(0).totals == Totals(8, 8, endpoints=8)
+    assert world.reconciler.problems() == []
 
 
 # --- changes of other programs ---
