@@ -37,7 +37,7 @@ man: install  ## the man pages in build/man: man -l build/man/kproxy.1
 	$(PYTHON) -m kproxy.cli.man build/man
 
 demo: _root install  ## run the example Services in a lab on this machine, and print a report
-	@$(PYTHON) -m netns_lab.demo
+	@$(PYTHON) -m tour.demo
 
 tour: _root install  ## a book's chapter about Services, step by step, in a lab on this machine; also as a page
 	@$(PYTHON) -m tour

@@ -1,5 +1,7 @@
 """`make tour`: a chapter about Services, from top to bottom, with real packets in a lab on this machine.
 
+`make demo` (demo.py) is a shorter walk, which checks claims about the chapter's Services and prints a report.
+
     chapter/   the manifests, in the forms of the book
     script.py  the steps: the book's command, the command here, and what must come of it
     stage.py   the lab with its nodes, pods and hosts outside, and kproxy on the nodes

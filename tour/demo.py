@@ -4,6 +4,7 @@ The lab has a node, three kubia pods, a client pod, an external client, and two 
 addresses of external-service. `kproxy sync` programs the chapter's manifests on the node, and the load
 balancer gets an address on the LAN. Then packets test each claim. At the end, `kproxy run` takes over, probes
 the pods, and sends clients to the ready ones.
+
 The exit status is 1 if a result differs from the chapter's.
 """
 
@@ -19,18 +20,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
+import netns_lab
 from netns_lab.lab import Lab
 from netns_lab.manifests import as_list, pod_manifests
 from netns_lab.probe import Outcome, echo, http_get, many
 from netns_lab.surroundings import parse
 from netns_lab.topology import POD_NETWORK, Client, Port, Topology, chapter, lab_pod
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-MANIFESTS = Path(__file__).with_name("chapter")
+MANIFESTS = Path(netns_lab.__file__).with_name("chapter")
 SERVICE_CIDRS = "10.66.0.0/16,fd00:10:66::/112"
 NODE_PORT = 30123
 POOL = "192.168.77.100-192.168.77.119"
