@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 FILE = "lock"
 DATABASE = "allocations.sqlite"
 NEW_DATABASE = f"{DATABASE}.new"
-"""The name of the database until it has its tables."""
+"""The name of the database until its first content is on disk."""
 FILES = (DATABASE, f"{DATABASE}-journal", NEW_DATABASE, f"{NEW_DATABASE}-journal", FILE)
 PRIVATE = 0o600
 """The mode of kproxy's files."""

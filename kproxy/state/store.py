@@ -15,7 +15,9 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.model import Family, NamespacedName, Protocol
@@ -59,7 +61,7 @@ _REMEDIES = {
 }
 
 
-class PodIdentity(NamedTuple):
+class PodIdentity(Struct, frozen=True):
     """The key of a saved readiness."""
 
     pod: NamespacedName
@@ -204,28 +206,29 @@ class Store:
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         with self._errors():
-            if not self.path.exists():
-                self._create()
-            with self._connect() as database, database:
+            opened = self._connect() if self.path.exists() else self._create()
+            with opened as database, database:
                 database.execute("BEGIN IMMEDIATE")
                 _create_tables(database)
                 yield database
 
-    def _create(self) -> None:
-        """Create the database. A journal without a database has no meaning, and must not be applied to it.
+    @contextmanager
+    def _create(self) -> Iterator[sqlite3.Connection]:
+        """Create the database, under its name when the block has filled it.
 
-        The new file needs no journal of its own: if this is interrupted, it is created again.
+        The new file needs no journal of its own: if this is interrupted, it is created again. A journal
+        without a database has no meaning, and must not be applied to it.
         """
         for name in lock.FILES:
             if name != lock.FILE:
                 (self.directory / name).unlink(missing_ok=True)
         new = self.directory / lock.NEW_DATABASE
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, lock.PRIVATE))
-        with closing(sqlite3.connect(new, isolation_level=None)) as database, database:
+        with closing(sqlite3.connect(new, isolation_level=None)) as database:
             database.execute("PRAGMA journal_mode = OFF")
-            database.execute("BEGIN")  # else each table would be a transaction
-            _create_tables(database)
+            yield database
         new.rename(self.path)
+        _sync(self.directory)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
@@ -259,6 +262,15 @@ class Store:
             raise
         except Exception as error:  # a row of any content, which kproxy did not write
             raise lock.state_error(self.path, str(error), DAMAGED) from None
+
+
+def _sync(directory: Path) -> None:
+    """Wait until the names in a directory are on disk."""
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _create_tables(database: sqlite3.Connection) -> None:

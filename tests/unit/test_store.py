@@ -95,6 +95,14 @@ def test_a_failed_save_changes_nothing(store: Store) -> None:
     assert store.load() == allocations({A: IP})
 
 
+def test_a_failed_first_save_creates_no_database(store: Store) -> None:
+    with pytest.raises(StateError):
+        store.save(NOTHING, allocations({A: IP, B: IP}))
+    assert not store.path.exists()
+    store.save(NOTHING, allocations({A: IP}))
+    assert store.load() == allocations({A: IP})
+
+
 @pytest.mark.parametrize(
     "content", [b"nonsense" * 200, b"SQLite format 3\0" + b"\xff" * 4080], ids=["text", "damaged"]
 )
