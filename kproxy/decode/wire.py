@@ -2,9 +2,10 @@
 
 msgspec decodes JSON bytes directly into these types and names a field whose type is wrong.
 None stands for "absent" and for "null". The other modules of this folder interpret the values.
-"""
 
-from __future__ import annotations
+Python evaluates the annotations here when it defines the types (there is no `from __future__ import
+annotations`). msgspec needs their values, and would have to compile the text of each.
+"""
 
 from typing import Annotated, Any, TypeAlias
 
