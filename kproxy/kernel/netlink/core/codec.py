@@ -39,8 +39,9 @@ from kproxy.kernel.netlink.core.constants import (
 )
 from kproxy.model import Family
 
-_unpack_attribute = struct.Struct("=HH").unpack_from
-"""Unpacks length and type of an attribute. Compiled, since a dump has hundreds of thousands of them."""
+_ATTRIBUTE = struct.Struct("=HH")
+_pack_attribute, _unpack_attribute = _ATTRIBUTE.pack, _ATTRIBUTE.unpack_from
+"""Length and type of an attribute. Compiled, since a dump has hundreds of thousands of them."""
 NFPROTO = {Family.IPV4: NFPROTO_IPV4, Family.IPV6: NFPROTO_IPV6}
 INET = "inet"
 """nft's name of the family of tables for both address families. kproxy has no such table."""
@@ -84,7 +85,8 @@ def padded(length: int) -> int:
 
 def attribute(kind: int, data: bytes) -> bytes:
     """Pack an attribute, padded to four bytes."""
-    return struct.pack("=HH", len(data) + NLA_HDRLEN, kind) + data + b"\0" * (-len(data) % 4)
+    size = len(data)
+    return _pack_attribute(size + NLA_HDRLEN, kind) + data + bytes(-size & 3)
 
 
 def nested(kind: int, *attributes: bytes) -> bytes:
@@ -99,7 +101,7 @@ def string(kind: int, text: str) -> bytes:
 
 def be32(kind: int, number: int) -> bytes:
     """Pack a 32-bit number in network order."""
-    return attribute(kind, struct.pack(">I", number & 0xFFFFFFFF))
+    return _pack_attribute(NLA_HDRLEN + 4, kind) + (number & 0xFFFFFFFF).to_bytes(4, "big")
 
 
 def message_type(subsystem: int, kind: int) -> int:

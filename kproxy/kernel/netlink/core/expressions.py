@@ -6,6 +6,8 @@ on). Values begin at a word, so a port takes four bytes, as in the keys of maps.
 
 from __future__ import annotations
 
+from functools import cache
+
 from kproxy.kernel.netlink.core.codec import attribute, be32, nested, string
 from kproxy.kernel.netlink.core.constants import (
     IP_CT_DIR_ORIGINAL,
@@ -123,6 +125,7 @@ def load_all(key: nft.Concatenation, first: int = 0) -> list[bytes]:
     return packed
 
 
+@cache
 def load(read: nft.Field | nft.Connection | nft.AddressType | nft.RandomNumber, word: int) -> bytes:
     """Pack the expression that loads a value into the register at `word`."""
     to = register(word)
