@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from kproxy.cli.output import print_problems, print_warnings, write
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
@@ -18,7 +20,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     with progress() as activity:
         snapshot = look_up(settings, activity, settings.allow_empty)
         activity.begin(f"compiling {len(snapshot.frontends)} frontends")
-        options = snapshot.options._replace(bridges=())  # the script need not be for this host
+        options = replace(snapshot.options, bridges=())  # the script need not be for this host
         text = "".join(script(snapshot.frontends, options, settings.nft_version))
     found: list[Problem | str] = [*warnings(settings), *snapshot.input_warnings]
     print_problems(snapshot.problems)

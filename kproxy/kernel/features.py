@@ -12,6 +12,8 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from kproxy.kernel.netlink.core.structure import table_removal, whole_table
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family
@@ -54,8 +56,8 @@ class Feature(NamedTuple):
 
 ADDRESS = (Field.ADDRESS,)
 MAP = SetDeclaration("m", "", ADDRESS, (Field.ADDRESS, Field.PORT), is_map=True)
-VERDICTS = MAP._replace(key=(Field.ADDRESS, Field.PROTOCOL, Field.PORT), value=())
-BY_NUMBER = MAP._replace(key=(Field.NUMBER,), value=())
+VERDICTS = replace(MAP, key=(Field.ADDRESS, Field.PROTOCOL, Field.PORT), value=())
+BY_NUMBER = replace(MAP, key=(Field.NUMBER,), value=())
 PREROUTING, POSTROUTING = Hook("prerouting", -100), Hook("postrouting", 100)
 
 
@@ -85,7 +87,7 @@ def _hash(family: Family) -> Content:
 def _update(family: Family) -> Content:
     key, port = TupleField("original", "saddr", family), TupleField("reply", "proto-src", family)
     update = rules.SetUpdate(MAP.name, (key,), (key, port), 9)
-    return _content((rules.Match(Meta.PROTOCOL, "tcp"), update), MAP._replace(size=9, timeout=3600))
+    return _content((rules.Match(Meta.PROTOCOL, "tcp"), update), replace(MAP, size=9, timeout=3600))
 
 
 TABLES = Feature("tables", "everything", "nf_tables", "NF_TABLES NF_TABLES_IPV4", lambda _: Content())
@@ -154,7 +156,7 @@ FEATURES = (
         "counting new connections of each endpoint",
         "nft_counter",
         "NFT_COUNTER",
-        _set(MAP._replace(counter=True)),
+        _set(replace(MAP, counter=True)),
         "5.7",
     ),
     Feature(
@@ -162,7 +164,7 @@ FEATURES = (
         "storing the endpoints of clients (affinity)",
         "nf_tables",
         "NF_TABLES",
-        _set(MAP._replace(timeout=3600)),
+        _set(replace(MAP, timeout=3600)),
     ),
     Feature(
         "`numgen`",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kproxy.kernel.netlink.core.codec import attributes, message_type, read_string, string
 from kproxy.kernel.netlink.core.constants import (
@@ -68,7 +69,7 @@ def _select(fields: list[tuple[int, memoryview]], kinds: set[int]) -> bytes:
     return b"".join(bytes([kind]) + bytes(data) for kind, data in fields if kind in kinds)
 
 
-class TableState(NamedTuple):
+class TableState(Struct, frozen=True):
     """The declaration of a table."""
 
     flags: TableFlags

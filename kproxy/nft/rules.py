@@ -6,7 +6,7 @@ A rule ends at the first statement that does not match. kernel/netlink/core/rule
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -14,7 +14,7 @@ from kproxy.model import Family, Protocol, format_address
 from kproxy.nft import expressions
 
 
-class Match(NamedTuple):
+class Match(Struct, frozen=True):
     """Compares a value, or tests one bit of a connection: `meta l4proto != icmp`, `ct status dnat`."""
 
     expression: expressions.Meta | expressions.Connection | expressions.AddressType

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -13,7 +12,7 @@ from kproxy.nft.expressions import Concatenation, concatenated
 from kproxy.nft.rules import Rule
 
 
-class SetDeclaration(NamedTuple):
+class SetDeclaration(Struct, frozen=True):
     """A set or a map."""
 
     name: str
@@ -90,7 +89,7 @@ class Chain(Struct, frozen=True):
     """The hook of a base chain."""
 
 
-class Skeleton(NamedTuple):
+class Skeleton(Struct, frozen=True):
     """The declaration of a table: its sets, maps and chains, without elements that are written later."""
 
     family: Family

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kproxy.model import Address, Family, NamespacedName, Network, Node, owner_text
 from kproxy.nft.elements import Keys
@@ -24,7 +26,7 @@ from kproxy.sources.source import Source
 from kproxy.table.skeleton import Options
 
 
-class Edit(NamedTuple):
+class Edit(Struct, frozen=True):
     """Elements of a table that another program changed. It changed nothing else."""
 
     family: Family
@@ -148,7 +150,7 @@ class Reconciler:
         inputs = node, service_cidrs, name_servers
         if inputs == self._inputs:
             return
-        options = self._options_of(node, service_cidrs)._replace(name_servers=name_servers)
+        options = replace(self._options_of(node, service_cidrs), name_servers=name_servers)
         if options != self.options:
             self.options = options
             for table in self._tables.values():
@@ -168,8 +170,8 @@ class Reconciler:
         reports: list[Report] = []
         for table in (self._tables[family] for family in self._tables if family in suspect):
             reports += table.suspect()
-        for family, keys in edits:
-            reports += self._tables[family].repair(keys)
+        for edit in edits:
+            reports += self._tables[edit.family].repair(edit.keys)
         changes, now = self.claims.change(claims), self._clock()
         compare = any(map(self._protects, claims))  # what there is of such a service may be in the table only
         for table in self._tables.values():

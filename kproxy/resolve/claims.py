@@ -12,7 +12,7 @@ proportional to the number of frontends of the Services that claim the same addr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -168,7 +168,7 @@ def places(slices: Iterable[EndpointSlice]) -> str:
 # --- who owns a frontend ---
 
 
-class FrontendDiff(NamedTuple):
+class FrontendDiff(Struct, frozen=True):
     """The frontends that a Service owns, before and after a change."""
 
     before: tuple[Frontend, ...]
@@ -228,9 +228,9 @@ class Claims:
         return found
 
     def _count(self, changes: Iterable[FrontendDiff]) -> None:
-        for before, after in changes:
-            self._services += bool(after) - bool(before)
-            self._frontends += len(after) - len(before)
+        for change in changes:
+            self._services += bool(change.after) - bool(change.before)
+            self._frontends += len(change.after) - len(change.before)
 
     def frontends(self, name: NamespacedName) -> tuple[Frontend, ...]:
         """Return the frontends that a Service owns."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
+from msgspec import Struct
+
 from kproxy.model import (
     Backends,
     Balance,
@@ -58,7 +60,7 @@ class Desired(NamedTuple):
     """The elements of the sets and maps in `SETS`."""
 
 
-class Delta(NamedTuple):
+class Delta(Struct, frozen=True):
     """A change of the desired content of a table."""
 
     specs: dict[FrontendSide, FrontendSpec | None]
@@ -149,8 +151,9 @@ def whole(frontends: Iterable[Frontend], family: Family) -> Delta:
 def deltas(changes: Mapping[NamespacedName, FrontendDiff], family: Family) -> dict[NamespacedName, Delta]:
     """Return the changes of a family's elements by Service. They can be applied singly, in any order."""
     found: dict[NamespacedName, Delta] = {}
-    for name, (before, after) in changes.items():
-        delta = difference(compile_frontends(before, family), compile_frontends(after, family))
+    for name, change in changes.items():
+        before = compile_frontends(change.before, family)
+        delta = difference(before, compile_frontends(change.after, family))
         if delta:
             found[name] = delta
     _prefer_additions(found.values())

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+from msgspec import Struct
 
 from kproxy.model import Protects, Protocol, protect_nothing
 from kproxy.nft.elements import Elements
@@ -37,7 +39,7 @@ from kproxy.table.plan import Plan, owner_of
 Handle = TypeVar("Handle")
 
 
-class FlowRule(NamedTuple):
+class FlowRule(Struct, frozen=True):
     """Decides which entries of one frontend are stale, by the endpoint that they lead to."""
 
     endpoints: frozenset[PackedSocket]

@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kproxy.model import Address, Balance, NamespacedName, Protects, Protocol, protect_nothing
 from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.transaction import Transaction
@@ -42,7 +44,7 @@ from kproxy.table.layout import (
 )
 
 
-class FrontendChange(NamedTuple):
+class FrontendChange(Struct, frozen=True):
     """The change of one frontend side, for messages."""
 
     side: FrontendSide

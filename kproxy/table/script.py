@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from msgspec.structs import replace
+
 from kproxy.model import Family, Frontend
 from kproxy.nft.render import render_replacement
 from kproxy.table.compile import compile_frontends
@@ -18,7 +20,7 @@ IPV6_AFFINITY = (1, 1, 3)
 def script(frontends: Sequence[Frontend], options: Options, nft_version: tuple[int, ...]) -> Iterator[str]:
     """Yield the parts of a script for nft of this version and later. Equal arguments give equal text."""
     stateless = nft_version < IPV6_AFFINITY
-    options = options._replace(stateless_ipv6_affinity=stateless)
+    options = replace(options, stateless_ipv6_affinity=stateless)
     yield _heading(nft_version, stateless)
     for family in Family:
         desired = compile_frontends(frontends, family)

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kproxy.model import Address, Balance, Bridge, Family, Network, Protocol, family_of, network_family
 from kproxy.nft.elements import Field, Value, Verdict
@@ -83,7 +85,7 @@ JHASH_SEED = 0x6B70726F
 """The seed of the hashes. It is the same on every node, so that all nodes choose the same endpoint."""
 
 
-class Options(NamedTuple):
+class Options(Struct, frozen=True):
     """The settings that the rules depend on."""
 
     pod_cidrs: tuple[Network, ...] = ()
@@ -115,7 +117,7 @@ class Options(NamedTuple):
         return ()
 
 
-class NumberedChains(NamedTuple):
+class NumberedChains(Struct, frozen=True):
     """A selection of the numbered chains."""
 
     slot_chains: frozenset[SlotChain]
@@ -248,7 +250,8 @@ def _endpoints_map(family: Family, protocol: Protocol, counted: bool) -> SetDecl
     # is one map per protocol because with `th dport` in the value, nft refuses to add rules to the map later.
     base = _map_of_frontends(family, protocol)
     counter = "; the counter counts new connections without an affinity entry" if counted else ""
-    return base._replace(
+    return replace(
+        base,
         name=endpoints_map(protocol),
         about=f"frontend . slot -> endpoint{counter}",
         key=(*base.key, Field.NUMBER),
@@ -259,7 +262,8 @@ def _endpoints_map(family: Family, protocol: Protocol, counted: bool) -> SetDecl
 
 def _affinity_map(family: Family, protocol: Protocol) -> SetDeclaration:
     base = _map_of_frontends(family, protocol)
-    return base._replace(
+    return replace(
+        base,
         name=affinity_map(protocol),
         about="client . frontend -> the client's last endpoint; rules write these entries",
         key=(Field.ADDRESS, *base.key),
@@ -387,7 +391,7 @@ def _entry_chains(family: Family, options: Options) -> tuple[Chain, Chain]:
     """Return the base chains that a packet passes before it is routed."""
     restricted = Lookup(_frontend(family), SetName.SOURCE_RESTRICTED)
     check_source = rule(restricted, Conclusion(f"jump {ChainName.CHECK_SOURCE}"))
-    outside = *options.not_a_pod(family), FROM_THIS_NODE._replace(equal=False)
+    outside = *options.not_a_pod(family), replace(FROM_THIS_NODE, equal=False)
     from_outside = VerdictLookup(_frontend(family), SetName.SERVICES_FROM_OUTSIDE)
     to_services = rule(Conclusion(f"goto {ChainName.SERVICES}"))
     return (
@@ -440,7 +444,7 @@ def _services(family: Family, options: Options) -> tuple[Rule, ...]:
         rule(to_cluster_ip, TO_OTHERS, REFUSE_PORT, comment="refuse ports that the Service does not have"),
         rule(
             Lookup((_daddr(family),), SetName.LOAD_BALANCER_IPS),
-            is_ping._replace(equal=False),
+            replace(is_ping, equal=False),
             # Without it, a connection of the node to itself would get a reset, because it passes here, too.
             Match(Connection.STATE, "new"),
             REFUSE_PORT,

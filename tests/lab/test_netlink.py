@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel.netlink.core.codec import BatchMessage, nested, string
@@ -262,7 +263,7 @@ def test_a_refusal_names_the_elements(family: Family) -> None:
 def outcome(netlink: Netlink, family: Family, row: Refused) -> tuple[int | None, list[tuple[str, bytes]]]:
     """Return errno and the named elements. Uses a new table."""
     table = skeleton(family, Options(), CHAINS)
-    netlink.commit(whole_table(table._replace(sets=(*table.sets, SMALL))))
+    netlink.commit(whole_table(replace(table, sets=(*table.sets, SMALL))))
     try:
         netlink.commit(row.before)
         with pytest.raises(NetlinkError) as caught:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get
 
@@ -175,11 +176,11 @@ def test_packets_to_unused_cluster_ips_are_dropped_as_service_cidrs_say(lab: Lab
         story.converges()
         assert unused() is Outcome.TIMEOUT
         story.delete(whole)
-        story.truth.options = story.truth.options._replace(service_cidrs=networks("10.96.0.0/24"))
+        story.truth.options = replace(story.truth.options, service_cidrs=networks("10.96.0.0/24"))
         story.converges()
         assert unused() is Outcome.TIMEOUT
         story.delete(part)
-        story.truth.options = story.truth.options._replace(service_cidrs=())
+        story.truth.options = replace(story.truth.options, service_cidrs=())
         story.converges()
         assert unused() is Outcome.UNREACHABLE
         assert story.answering() == {"pod-1"}

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from netns_lab.lab import Lab
 from netns_lab.probe import many
 from netns_lab.topology import Family
@@ -116,7 +117,7 @@ def test_no_connection_fails_during_an_upgrade(lab: Lab, following: Follow, what
                 for table in TableFamily:
                     older(story, table)
             else:
-                story.truth.options = story.truth.options._replace(masquerade_all=True)
+                story.truth.options = replace(story.truth.options, masquerade_all=True)
                 kubeconfig = story.running.flags[1]
                 story.running.flags = ["--kubeconfig", kubeconfig, "--masquerade-all"]
             assert story.truth.wrong(story.objects()) != []

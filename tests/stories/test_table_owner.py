@@ -74,7 +74,7 @@ def table(node: Handle, family: Family = Family.IPV4) -> TableState | None:
 def flags(node: Handle) -> list[TableFlags | None]:
     """Return the flags of both tables; None for a table that does not exist."""
     found = [table(node, family) for family in Family]
-    return [state and state.flags for state in found]
+    return [state.flags if state else None for state in found]
 
 
 def edit(node: Handle, script: str) -> int:
