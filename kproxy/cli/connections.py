@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kproxy.cli.output import wants_json, write_json, write_text
 from kproxy.cli.top import read_twice
-from kproxy.model import NamespacedName
+from kproxy.explain.question import service_name
 from kproxy.problems import KproxyError
 from kproxy.settings.settings import Settings
 from kproxy.traffic.core.views import connections_json, connections_text
@@ -16,8 +16,7 @@ from kproxy.traffic.reader import Reader
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     as_json = wants_json("connections", settings)
-    namespace, _, own = "".join(operands).rpartition("/")
-    name = NamespacedName(namespace or settings.namespace, own)
+    name = service_name("".join(operands), settings.namespace)
     reader = Reader()
     reader.counters()
     if name not in reader.tally.names:

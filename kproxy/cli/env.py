@@ -25,8 +25,8 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
 
 
 def pod_name(text: str, settings: Settings) -> NamespacedName:
-    """Parse `POD` or `NAMESPACE/POD`. Raises UsageError."""
-    own, slash, name = text.rpartition("/")
+    """Parse `POD`, `pod/POD` or `NAMESPACE/POD`. Raises UsageError."""
+    own, slash, name = text.removeprefix("pod/").rpartition("/")
     if slash and own != settings.namespace and settings.origin("namespace") is Origin.FLAG:
         raise UsageError(f"{text} is not in namespace {settings.namespace} (-n).")
     return NamespacedName(own or settings.namespace, name)

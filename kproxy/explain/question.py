@@ -120,8 +120,7 @@ class Asker(NamedTuple):
         return _of_service(self._service(text))
 
     def _service(self, text: str) -> Service:
-        match = _KIND.fullmatch(text)
-        name = service_name(match[1] if match else text, self.namespace)
+        name = service_name(text, self.namespace)
         inventory = self.snapshot.inventory
         if name in inventory.services:
             return inventory.services[name]
@@ -168,7 +167,10 @@ def _name(text: str, namespace: str) -> NamespacedName:
 
 
 def service_name(text: str, namespace: str) -> NamespacedName:
-    """Return the name of the Service that `web`, `shop/web` or a name in DNS (`web.shop.svc`) stands for."""
+    """Return the name of the Service that `web`, `svc/web`, `shop/web` or a name in DNS (`web.shop.svc`)
+    stands for."""
+    if kind := _KIND.fullmatch(text):
+        text = kind[1]
     if "/" in text:
         return _name(text, namespace)
     name, _, rest = text.partition(".")

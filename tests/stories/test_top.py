@@ -84,7 +84,7 @@ def test_connections_of_a_service(lab: Lab, kproxy: Kproxy) -> None:
     http_get(client, SERVICE_IP[4], 80, timeout=0.3)
     silent = ask(kproxy, "connections", "web")
     assert (silent["live"], silent["unanswered"]) == (1, 1)
-    text = forkserver.run(kproxy.node, ["connections", "web", "--interval", "0.2"]).stdout
+    text = forkserver.run(kproxy.node, ["connections", "svc/web", "--interval", "0.2"]).stdout
     assert "ENDPOINT" in text
     assert "cluster-ip-port   3" in text
 

@@ -290,6 +290,8 @@ PODS = [manifest("Pod", "a"), manifest("Pod", "b", metadata={"namespace": "other
     a                          0       -
     a -n default               0       -
     default/a                  0       -
+    pod/a                      0       -
+    pod/other/b                0       -
     b -n other                 0       -
     other/b                    0       -
     other/b --namespace other  0       -

@@ -130,8 +130,9 @@ def headers(name: str, value: str) -> tuple[routes.Filter, ...]:
     ],
 )
 def test_a_route_that_cannot_be_rendered_is_left_out_and_named(bad: routes.Route, message: str) -> None:
-    good = route("a.test")
-    found = render(routes.Routing((HTTP,), (replace(bad, field="spec.rules[0]"), good)))
+    """It is named once, also if several listeners have it."""
+    good, left_out = route("a.test"), replace(bad, field="spec.rules[0]")
+    found = render(routes.Routing((HTTP,), (left_out, replace(left_out, listener="https"), good)))
     assert [str(each) for each in found.problems] == [
         f"x.test.yaml: Ingress default/x.test: spec.rules[0]: {message}"
     ]

@@ -121,6 +121,7 @@ def test_names_and_a_namespace_select(tmp_path: Path, capsys: pytest.CaptureFixt
     for arguments, expected in (
         ((), {*(f"default/{name}" for name in own), "shop/other"}),
         (("web", "other.shop"), {"default/web", "shop/other"}),
+        (("svc/web", "service/shop/other"), {"default/web", "shop/other"}),
         (("-n", "shop"), {"shop/other"}),
     ):
         assert graph(tmp_path, world, *arguments) == 0

@@ -64,14 +64,14 @@ def render(routing: Routing, spares: Sequence[tuple[int, int]] = SPARES) -> Rend
     """Return the configuration of a gateway. Raises ValueError if a listener has an invalid name."""
     users, refused = _users(routing.routes)
     chosen = _Backends(routing.failing_port, users)
-    problems: list[Problem] = []
+    problems: dict[Problem, None] = {}
     usable: list[Route] = []
     for route in routing.routes:
         try:
             _check(route, refused)
             chosen.add(route)
         except ValueError as error:
-            problems.append(_problem(route, error))
+            problems[_problem(route, error)] = None  # a rule has a route for each listener and host
         else:
             usable.append(route)
     found, lists = tables(usable), _Lists(chosen)
@@ -93,7 +93,7 @@ def render(routing: Routing, spares: Sequence[tuple[int, int]] = SPARES) -> Rend
     )
     forwards = chosen.forwards
     return Rendered(
-        configuration, problems, chosen.owners, forwards, _by_service(forwards), routing.failing_port
+        configuration, list(problems), chosen.owners, forwards, _by_service(forwards), routing.failing_port
     )
 
 
