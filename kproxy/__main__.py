@@ -19,9 +19,9 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+from kproxy import INTERRUPTED
+
 STANDARD_ERROR = 2
-INTERRUPTED = 130
-"""128 plus the number of SIGINT, as in shells."""
 
 
 def main() -> NoReturn:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from click.exceptions import Exit
 
-from kproxy.__main__ import INTERRUPTED
+from kproxy import INTERRUPTED
 from kproxy.cli.output import escape_unencodable, flush, note, warn
 from kproxy.cli.parser import PROGRAM, Call, parse
 from kproxy.problems import CommandLineError, KproxyError, UsageError

@@ -73,7 +73,7 @@ class _Typed(click.ParamType[Any, str]):
         """Return choices, suggestions, paths or namespaces."""
         from click.shell_completion import CompletionItem
 
-        from kproxy.cli.completion import namespaces
+        from kproxy.cli.suggestions import namespaces
 
         match self.flag.completes:
             case "file" | "dir" as path:
@@ -120,7 +120,7 @@ class _Operand(click.ParamType[str, str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
         """Return the possible operands of the verb."""
-        from kproxy.cli.completion import operands
+        from kproxy.cli.suggestions import operands
 
         before = ctx.params.get("operands") or ()
         return _items(operands(self.verb.name, ctx.params, before, incomplete), incomplete)

@@ -137,6 +137,7 @@ OBJECTS = """
         ("kproxy get --state-dir=state svc api w", "kproxy get --state-dir=state svc api web"),
         ("kproxy describe --state-dir state svc/", "kproxy describe --state-dir state svc/api svc/web"),
         ("kproxy env --state-dir state w", "kproxy env --state-dir state web-1"),
+        ("kproxy graph --state-dir state ", "kproxy graph --state-dir state api web"),
         ("kproxy get svc --state-dir state -n ", "kproxy get svc --state-dir state -n default two"),
         ("kproxy get svc --state-dir state -n two ", "kproxy get svc --state-dir state -n two shop"),
         ("kproxy get nothing --state-dir state ", "kproxy get nothing --state-dir state"),
