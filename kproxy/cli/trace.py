@@ -15,11 +15,11 @@ from kproxy.explain.question import THIS_NODE
 from kproxy.explain.rules import OwnRules
 from kproxy.explain.tracing import trace_json, trace_text
 from kproxy.kernel.conntrack import has_reply
-from kproxy.kernel.host import require_root
+from kproxy.kernel.host import require_root, socket_family
 from kproxy.kernel.live_table import rule_handles
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.tracer import Tracer, traced
-from kproxy.model import Family, Protocol, family_of, format_address
+from kproxy.model import Protocol, format_address
 from kproxy.nft.tracing import Flow, Hit, Trace
 from kproxy.problems import CommandLineError, KproxyError
 from kproxy.settings.settings import Settings
@@ -87,8 +87,7 @@ def _sent(flow: Flow) -> Iterator[None]:
     kind = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}.get(flow.protocol)
     if kind is None:
         raise CommandLineError(f"--send does not send {flow.protocol}.")
-    family = socket.AF_INET if family_of(flow.destination) is Family.IPV4 else socket.AF_INET6
-    with socket.socket(family, kind) as sender:
+    with socket.socket(socket_family(flow.destination), kind) as sender:
         sender.setblocking(False)
         sender.bind((format_address(flow.source), 0))
         error = sender.connect_ex((format_address(flow.destination), flow.port))

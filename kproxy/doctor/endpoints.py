@@ -15,8 +15,9 @@ from collections.abc import Mapping
 
 from kproxy.doctor.core.facts import Listening
 from kproxy.doctor.core.objects import Objects
+from kproxy.kernel.host import socket_family
 from kproxy.kernel.pod_namespaces import listeners
-from kproxy.model import Address, Family, Protocol, family_of, format_address
+from kproxy.model import Address, Protocol, format_address
 
 CONNECT_SECONDS = 1.0
 MOST_CONNECTIONS = 64
@@ -49,7 +50,7 @@ def _failures(endpoints: list[Socket]) -> Mapping[Socket, str]:
     waiting: dict[int, tuple[Socket, socket.socket]] = {}
     poll, end = select.poll(), time.monotonic() + CONNECT_SECONDS
     for at in endpoints:
-        client = socket.socket(socket.AF_INET if family_of(at[0]) is Family.IPV4 else socket.AF_INET6)
+        client = socket.socket(socket_family(at[0]))
         client.setblocking(False)
         waiting[client.fileno()] = at, client
         poll.register(client, select.POLLOUT)

@@ -11,7 +11,8 @@ from pathlib import Path
 from kproxy.doctor.core.facts import Routes, Tracking
 from kproxy.doctor.core.node import FILTERED, FORWARDING
 from kproxy.doctor.core.objects import Objects
-from kproxy.model import Address, Family, family_of, format_address
+from kproxy.kernel.host import socket_family
+from kproxy.model import Address, Family, FrontendKind, family_of, format_address
 
 SYSCTLS = Path("/proc/sys")
 NETSTAT = Path("/proc/net/netstat")
@@ -52,7 +53,7 @@ def find_routes(objects: Objects) -> Routes:
     """Look up the routes to the ClusterIPs and endpoints in question, in the families that this node has."""
     families = {family_of(address) for address in objects.snapshot.node.addresses}
     frontends = [f for f in objects.snapshot.frontends if objects.concerns(f.owner.service)]
-    cluster_ips = {f.address for f in frontends if f.kind == "ClusterIP"}
+    cluster_ips = {f.address for f in frontends if f.kind is FrontendKind.CLUSTER_IP}
     endpoints = {address for f in frontends for address, _ in f.backends.endpoints}
     return Routes(
         _unreachable(address for address in _samples(cluster_ips) if family_of(address) in families),
@@ -75,6 +76,5 @@ def _unreachable(addresses: Iterable[Address]) -> dict[Address, str]:
 
 def _route_error(address: Address) -> int:
     """Return the error of a route lookup, 0 if there is a route. A UDP socket sends nothing to connect."""
-    kind = socket.AF_INET if family_of(address) is Family.IPV4 else socket.AF_INET6
-    with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+    with socket.socket(socket_family(address), socket.SOCK_DGRAM) as probe:
         return probe.connect_ex((format_address(address), 9))

@@ -12,13 +12,12 @@ from contextlib import suppress
 from kproxy.doctor.core.facts import Bridge, PathMTU
 from kproxy.doctor.core.objects import Objects
 from kproxy.kernel.duplicates import claimants
-from kproxy.kernel.host import ADDRESS_MARK
+from kproxy.kernel.host import ADDRESS_MARK, socket_family
 from kproxy.kernel.netlink.core.route import Link
 from kproxy.kernel.netlink.route import host_addresses, links
 from kproxy.kernel.uplink import LOOPBACK
 from kproxy.model import Address, Family, family_of, format_address
 
-AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 IP_MTU, IPV6_MTU = 14, 24  # linux/in.h, linux/in6.h
 MOST = 256
 """The maximum number of endpoints to look up a route for."""
@@ -75,7 +74,7 @@ def _endpoints(objects: Objects) -> tuple[list[Address], list[Address]]:
 def _source(address: Address) -> Address:
     """Return the address from which this node connects to another one; b"" without a route."""
     with suppress(OSError), _connected(address) as probe:
-        return socket.inet_pton(AF[family_of(address)], probe.getsockname()[0].partition("%")[0])
+        return socket.inet_pton(socket_family(address), probe.getsockname()[0].partition("%")[0])
     return b""
 
 
@@ -89,7 +88,7 @@ def _sizes(addresses: Iterable[Address]) -> Iterator[tuple[Address, int]]:
 
 def _connected(address: Address) -> socket.socket:
     """Return a UDP socket, which sends nothing to connect. Raises OSError without a route."""
-    probe = socket.socket(AF[family_of(address)], socket.SOCK_DGRAM)
+    probe = socket.socket(socket_family(address), socket.SOCK_DGRAM)
     try:
         probe.connect((format_address(address), 9))
     except OSError:

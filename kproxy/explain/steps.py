@@ -108,17 +108,18 @@ class Steps(NamedTuple):
         return frontend_key(packet.destination, packet.protocol, packet.port)
 
     def _arrival(self) -> Step:
-        packet = self.question.packet
+        packet, options = self.question.packet, self.table.options
         if not packet.interface:
             return Step(ChainName.OUTPUT, "this node itself sends the packet")
         match self.table.sender(packet):
             case Sender.NODE:
                 sentence = "the source is an address of this node"
-            case Sender.POD if self.table.options.pod_interface:
-                sentence = f"the sender is a pod: it uses interface {self.table.options.pod_interface}"
+            case Sender.POD if options.pod_interface:
+                sentence = f"the sender is a pod: it uses interface {options.pod_interface}"
             case Sender.POD:
-                sentence = "the sender is a pod (--cluster-cidr)"
-            case Sender.OUTSIDE if not self.table.options.not_a_pod(self.table.family):
+                ranges = options.cidrs(options.pod_cidrs, self.table.family)
+                sentence = f"the sender is a pod: its address is in {enumeration(list(map(str, ranges)))}"
+            case Sender.OUTSIDE if not options.not_a_pod(self.table.family):
                 sentence = "the sender is not this node; pods cannot be recognized without --cluster-cidr"
             case Sender.OUTSIDE:
                 sentence = "the sender is neither a pod nor this node"

@@ -15,7 +15,7 @@ from kproxy.dns.core.resolv import ResolvConf, parse
 from kproxy.kernel.netlink.core.constants import RT_SCOPE_UNIVERSE
 from kproxy.kernel.netlink.core.route import DefaultRoute, HostAddress, uplink_routes
 from kproxy.kernel.netlink.route import default_routes, host_addresses, links
-from kproxy.model import Address, Bridge, Family, node_name_of
+from kproxy.model import Address, Bridge, Family, family_of, node_name_of
 from kproxy.problems import HostError
 
 ADDRESS_MARK = 107
@@ -44,6 +44,11 @@ def require_root(purpose: str = "change the kernel's tables") -> None:
     """Raise HostError unless the process runs as root."""
     if os.geteuid() != 0:
         raise HostError(f"kproxy must run as root to {purpose}.", "Run it with sudo.")
+
+
+def socket_family(address: Address) -> socket.AddressFamily:
+    """Return the family of sockets that reach an address."""
+    return socket.AF_INET if family_of(address) is Family.IPV4 else socket.AF_INET6
 
 
 def kernel_since(*version: int) -> bool:

@@ -68,7 +68,7 @@ OBJECTS = [
 
 ROWS = [
     ("pod/a web", "From pod default/a to Service default/web (10.96.0.1:80/tcp):", "one of 2 endpoints"),
-    ("a web:80", "the sender is a pod", "the destination is the ClusterIP of Service default/web"),
+    ("a web:80", "a pod: its address is in 10.244.0.0/16\n", "the destination is the ClusterIP of Service default/web"),
     ("a web", "10.244.1.2:8080   50.0%   pod a   node n1", "10.244.2.2:8080   50.0%   pod b   node n2"),
     ("a web", "10.244.2.3:8080   not ready     pod c", "10.244.2.4:8080   terminating   pod d"),
     ("a web", "(at 10.244.1.2:8080): the endpoint is the sender itself", "the source stays (at 10.244.2.2:8080)"),

@@ -8,6 +8,7 @@ from kproxy.explain.question import ICMP, Asker, Party, service_name, split
 from kproxy.model import (
     Address,
     Family,
+    FrontendKind,
     NamespacedName,
     Service,
     ServicePort,
@@ -86,5 +87,7 @@ def _owner(snapshot: Snapshot, address: Address, port: str) -> NamespacedName | 
     at.sort(key=lambda frontend: str(frontend.port) != port)
     if at:
         return at[0].owner.service
-    by_port = (each for each in snapshot.frontends if each.kind == "NodePort" and str(each.port) == port)
+    by_port = (
+        each for each in snapshot.frontends if each.kind is FrontendKind.NODE_PORT and str(each.port) == port
+    )
     return next((each.owner.service for each in by_port), None)
