@@ -21,7 +21,7 @@ from kproxy.model import (
 )
 from kproxy.sources.engines.core.answers import Event, Inspected, Member
 from kproxy.sources.engines.core.merge import together, with_found_pods
-from kproxy.sources.engines.core.pods import Choice, PodManifests
+from kproxy.sources.engines.core.pods import PORTS_LABEL, PROBE_LABEL, Choice, PodManifests
 from kproxy.sources.engines.core.streams import Streams
 from tests.unit.make import manifest
 
@@ -129,13 +129,14 @@ def test_a_name_becomes_one_that_a_pod_can_have(name: str, expected: str) -> Non
 
 
 def test_the_namespace_and_names_of_ports_come_from_labels() -> None:
-    labels = {"kproxy.io/namespace": "shop", "kproxy.io/ports": "http=8080, x, dns=53/udp,=1"}
+    labels = {"kproxy.io/namespace": "shop", "kproxy.io/ports": "http=8080, dns=53/udp, alt=81,"}
     found = pod(container(Config__Labels=labels, Config__ExposedPorts={"53/udp": {}, "9/tcp": {}, "x": {}}))
     assert found.name.namespace == "shop"
     assert {(port.name, port.port, port.protocol) for port in found.containers[0].ports} == {
         ("dns", 53, "udp"),
         ("", 9, "tcp"),
         ("http", 8080, "tcp"),
+        ("alt", 81, "tcp"),
     }
 
 
@@ -271,7 +272,7 @@ def test_a_number_that_is_no_port_is_left_out() -> None:
     long = "9" * 5000
     found = pod(
         container(
-            Config__Labels={"kproxy.io/ports": f"a={long},http=8080"},
+            Config__Labels={"kproxy.io/ports": "http=8080"},
             Config__ExposedPorts={f"{long}/tcp": {}},
         )
     )
@@ -288,19 +289,27 @@ def test_a_label_is_a_readiness_probe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "message"),
+    ("label", "text", "field", "message"),
     [
-        ("tcp:8080", 'expected an object, got "tcp:8080"'),
-        ("{}", "must have exactly one of exec, httpGet, tcpSocket, grpc"),
-        ("[" * 100_000, "expected an object, got"),
-        *(("[" * levels + "]" * levels, "expected an object, got") for levels in (400, 600, 990, 1000)),
+        (PROBE_LABEL, "tcp:8080", "readinessProbe", 'expected an object, got "tcp:8080"'),
+        (PROBE_LABEL, "{}", "readinessProbe", "must have exactly one of exec, httpGet, tcpSocket, grpc"),
+        (PROBE_LABEL, "[" * 100_000, "readinessProbe", "expected an object, got"),
+        *(
+            (PROBE_LABEL, "[" * levels + "]" * levels, "readinessProbe", "expected an object, got")
+            for levels in (400, 600, 990, 1000)
+        ),
+        (PORTS_LABEL, "http=eighty", "ports[0].containerPort", 'expected a number, got "http=eighty"'),
+        (PORTS_LABEL, "a=81, 8080", "ports[1].containerPort", 'expected a number, got "8080"'),
+        (PORTS_LABEL, f"a={'9' * 5000}", "ports[0].containerPort", "expected a number, got"),
+        (PORTS_LABEL, "http=0", "ports[0].containerPort", "0 is not a port (1-65535)"),
+        (PORTS_LABEL, "http=80/tpc", "ports[0].protocol", "'TPC' is not"),
     ],
 )
-def test_a_wrong_label_is_a_problem_of_the_pod(label: str, message: str) -> None:
-    answer = container(Config__Labels={"kproxy.io/readiness-probe": label})
+def test_a_wrong_label_is_a_problem_of_the_pod(label: str, text: str, field: str, message: str) -> None:
+    answer = container(Config__Labels={label: text})
     made = PodManifests(CHOICE).of([msgspec.convert(answer, Inspected)], {}, frozenset())
     (problem,) = decode(Document("podman", msgspec.Raw(each)) for each in made.values()).problems
-    assert (problem.object, problem.field) == ("Pod default/web-1", "spec.containers[0].readinessProbe")
+    assert (problem.object, problem.field) == ("Pod default/web-1", f"spec.containers[0].{field}")
     assert message in problem.message
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
@@ -184,16 +183,18 @@ def _addresses(containers: Iterable[Inspected], network: str) -> list[str]:
 
 def _container(container: Inspected) -> dict[str, Any]:
     labels = container.config.labels or {}
-    names = _port_names(labels.get(PORTS_LABEL, ""))
+    named = list(_named_ports(labels.get(PORTS_LABEL, "")))
+    with_name = {(each["containerPort"], each.get("protocol")) for each in named}
     texts = {*(container.config.exposed or {}), *(container.network_settings.ports or {})}
-    ports = [
-        {"containerPort": number, "protocol": protocol.upper(), **_named(names, number, protocol)}
+    others = [
+        {"containerPort": number, "protocol": protocol.upper()}
         for number, protocol in sorted(filter(None, map(_port, texts)))
+        if (number, protocol.upper()) not in with_name
     ]
     probe = labels.get(PROBE_LABEL)
     return {
         "name": _container_name(container),
-        "ports": ports,
+        "ports": [*named, *others],
         **({"readinessProbe": _json(probe)} if probe else {}),
     }
 
@@ -215,11 +216,6 @@ def _container_name(container: Inspected) -> str:
     return _dns_name(container.name.lstrip("/")).replace(".", "-")[:63].rstrip("-")
 
 
-def _named(names: Mapping[tuple[int, str], str], number: int, protocol: str) -> dict[str, str]:
-    name = names.get((number, protocol))
-    return {"name": name} if name else {}
-
-
 def _port(text: str) -> tuple[int, str] | None:
     """Parse `8080/tcp`, or `8080`. None for other texts, for example ranges."""
     number, _, protocol = text.partition("/")
@@ -227,11 +223,9 @@ def _port(text: str) -> tuple[int, str] | None:
     return (int(number), protocol or "tcp") if is_number else None
 
 
-def _port_names(text: str) -> dict[tuple[int, str], str]:
-    """Parse the label for names of ports. Parts that cannot be parsed are ignored."""
-    names: dict[tuple[int, str], str] = defaultdict(str)
-    for part in filter(None, text.split(",")):
-        name, _, where = part.strip().partition("=")
-        if port := _port(where):
-            names[port] = name
-    return names
+def _named_ports(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the ports in the label. A part that cannot be parsed is a problem of the pod."""
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, where = part.partition("=")
+        number, protocol = _port(where) or (part, "tcp")
+        yield {"name": name, "containerPort": number, "protocol": protocol.upper()}
