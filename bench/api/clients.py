@@ -14,8 +14,14 @@ from urllib.parse import urlencode
 
 from bench.daemon.subject import NODE
 from bench.process import Failed
-from kproxy.sources.cluster.core.events import SERVICE_CIDRS, SERVICES, SLICES, ApiResource, node_resource
 from kproxy.sources.cluster.core.formats import JSON, PROTOBUF
+from kproxy.sources.cluster.core.resources import (
+    SERVICE_CIDRS,
+    SERVICES,
+    SLICES,
+    ApiResource,
+    node_resource,
+)
 from kproxy.sources.cluster.core.streamed import QUERY
 from tests.controlplane import ADMIN
 

@@ -26,7 +26,7 @@ from kproxy.reconcile.core.backoff import Backoff
 from kproxy.reconcile.core.report import RoundReport
 from kproxy.reconcile.observer import RoundObserver
 from kproxy.show.gateways import status_of
-from kproxy.sources.cluster.core.events import ApiResource
+from kproxy.sources.cluster.core.resources import ApiResource
 from kproxy.sources.cluster.failures import StatusError
 from kproxy.sources.cluster.source import Cluster
 

@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-from kproxy.sources.cluster.core.events import (
+from kproxy.sources.cluster.core.events import Event, ObjectChange
+from kproxy.sources.cluster.core.formats import JSON, PROTOBUF, accepted, format_of
+from kproxy.sources.cluster.core.resources import (
     SERVICE_CIDRS,
     SERVICES,
     SLICES,
     ApiResource,
-    Event,
-    ObjectChange,
     node_resource,
 )
-from kproxy.sources.cluster.core.formats import JSON, PROTOBUF, accepted, format_of
 from kproxy.sources.cluster.core.streamed import QUERY
 from tests.apiserver.client import Answer
 from tests.apiserver.objects import node

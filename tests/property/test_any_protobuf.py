@@ -22,17 +22,17 @@ from kproxy.decode.text import from_json
 from kproxy.limits import API_WARNINGS
 from kproxy.model import Service
 from kproxy.problems import InvalidResponseError, LimitError
-from kproxy.sources.cluster.core.events import (
+from kproxy.sources.cluster.core.events import Event
+from kproxy.sources.cluster.core.formats import Json
+from kproxy.sources.cluster.core.protobuf import Frames, ProtobufFormat
+from kproxy.sources.cluster.core.resources import (
     GATEWAY_API,
     SERVICE_CIDRS,
     SERVICES,
     SLICES,
     ApiResource,
-    Event,
     node_resource,
 )
-from kproxy.sources.cluster.core.formats import Json
-from kproxy.sources.cluster.core.protobuf import Frames, ProtobufFormat
 from tests.apiserver import protobuf
 
 NODES = node_resource("n1")

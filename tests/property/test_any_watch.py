@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from kproxy.model import EndpointSlice, NamespacedName
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import SERVICES, SLICES, ApiResource, ObjectChange
+from kproxy.sources.cluster.core.events import ObjectChange
+from kproxy.sources.cluster.core.resources import SERVICES, SLICES, ApiResource
 from tests.unit.cluster import api_service, api_slice, change
 from tests.unit.make import name
 

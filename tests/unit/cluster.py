@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from kproxy.sources.cluster.core.events import ApiResource, Event, ObjectChange
+from kproxy.sources.cluster.core.events import Event, ObjectChange
 from kproxy.sources.cluster.core.formats import Json
+from kproxy.sources.cluster.core.resources import ApiResource
 
 LABEL = "kubernetes.io/service-name"
 

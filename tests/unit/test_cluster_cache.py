@@ -8,7 +8,8 @@ import pytest
 
 from kproxy.model import format_address
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import SERVICE_CIDRS, SERVICES, SLICES, TRIGGER, node_resource
+from kproxy.sources.cluster.core.events import TRIGGER
+from kproxy.sources.cluster.core.resources import SERVICE_CIDRS, SERVICES, SLICES, node_resource
 from tests.unit.cluster import LABEL, api_node, api_service, api_service_cidr, api_slice, change
 from tests.unit.make import name
 

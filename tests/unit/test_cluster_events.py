@@ -13,20 +13,17 @@ from kproxy.model import ClusterNode, EndpointSlice
 from kproxy.problems import InvalidResponseError
 from kproxy.settings.text import CONTENT_TYPES
 from kproxy.sources.cluster.core import events, formats
-from kproxy.sources.cluster.core.events import (
-    END_OF_LIST,
+from kproxy.sources.cluster.core.events import END_OF_LIST, UNNAMED, Event, ObjectChange
+from kproxy.sources.cluster.core.formats import JSON, PROTOBUF, Json, Lines, accepted, format_of
+from kproxy.sources.cluster.core.protobuf import ProtobufFormat
+from kproxy.sources.cluster.core.resources import (
     GATEWAY_API,
     SERVICE_CIDRS,
     SERVICES,
     SLICES,
-    UNNAMED,
     ApiResource,
-    Event,
-    ObjectChange,
     node_resource,
 )
-from kproxy.sources.cluster.core.formats import JSON, PROTOBUF, Json, Lines, accepted, format_of
-from kproxy.sources.cluster.core.protobuf import ProtobufFormat
 from tests.unit.cluster import api_node, api_service, api_slice, change, event, line
 from tests.unit.make import name
 

@@ -10,8 +10,9 @@ import pytest
 from kproxy.gatewayapi import NO_OBJECTS, GatewayObjects
 from kproxy.model import EndpointSlice, NamespacedName, Node, Service, parse_address
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import GATEWAY_API, ApiResource, ObjectChange
+from kproxy.sources.cluster.core.events import ObjectChange
 from kproxy.sources.cluster.core.formats import Json
+from kproxy.sources.cluster.core.resources import GATEWAY_API, ApiResource
 from kproxy.sources.cluster.gateways import GatewayServices
 from tests.flows.scenarios.gateways import gateway, made, route
 from tests.unit.make import decoded as decoded_text

@@ -16,7 +16,13 @@ import yaml
 
 import kproxy
 from kproxy.settings.flags import flags_of
-from kproxy.sources.cluster.core.events import GATEWAY_API, SERVICE_CIDRS, SERVICES, SLICES, node_resource
+from kproxy.sources.cluster.core.resources import (
+    GATEWAY_API,
+    SERVICE_CIDRS,
+    SERVICES,
+    SLICES,
+    node_resource,
+)
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))

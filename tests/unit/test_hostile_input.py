@@ -22,10 +22,8 @@ from kproxy.problems import InvalidResponseError, Problem, UsageError
 from kproxy.settings.kubeproxy import KIND
 from kproxy.sources import documents as documents_module
 from kproxy.sources import files
-from kproxy.sources.cluster.core.events import (
-    SERVICES,
-)
 from kproxy.sources.cluster.core.formats import Json
+from kproxy.sources.cluster.core.resources import SERVICES
 from kproxy.sources.cluster.credentials import Credentials, CredentialsError
 from kproxy.sources.cluster.failures import StatusError
 from kproxy.sources.cluster.reflector import Pacing, Reflector

@@ -27,17 +27,16 @@ from kproxy.model import (
 from kproxy.problems import Problem
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import (
+from kproxy.sources.cluster.core.events import SOURCE, ObjectChange
+from kproxy.sources.cluster.core.formats import PROTOBUF
+from kproxy.sources.cluster.core.resources import (
     GATEWAY_API,
     SERVICE_CIDRS,
     SERVICES,
     SLICES,
-    SOURCE,
     ApiResource,
-    ObjectChange,
     node_resource,
 )
-from kproxy.sources.cluster.core.formats import PROTOBUF
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.cluster.gateways import GatewayServices
 from kproxy.sources.cluster.reflector import Pacing, Reflector

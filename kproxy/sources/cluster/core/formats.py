@@ -16,14 +16,8 @@ from kproxy.decode import wire
 from kproxy.decode.text import from_json
 from kproxy.limits import API_OBJECT, API_VALUES, MIB
 from kproxy.problems import InvalidResponseError, LimitError
-from kproxy.sources.cluster.core.events import (
-    ApiResource,
-    Content,
-    Event,
-    ObjectChange,
-    change_of,
-    event_of,
-)
+from kproxy.sources.cluster.core.events import Content, Event, ObjectChange, change_of, event_of
+from kproxy.sources.cluster.core.resources import ApiResource
 
 JSON, PROTOBUF = "application/json", "application/vnd.kubernetes.protobuf"
 EVENT_OVERHEAD = 1 << 10
