@@ -8,6 +8,7 @@ from kproxy.decode import wire
 from kproxy.intake.dial import reason
 from kproxy.limits import LARGEST_RETRY_AFTER
 from kproxy.problems import KproxyError
+from kproxy.sources.cluster.core.events import decimal
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
@@ -26,11 +27,6 @@ class StatusError(KproxyError):
         self.retry_after = float(
             LARGEST_RETRY_AFTER if requested is None else min(requested, LARGEST_RETRY_AFTER)
         )
-
-
-def decimal(text: str) -> int | None:
-    """Return the number that a server sent as text; None if it is none, or too large for 64 bits."""
-    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def sentence(error: BaseException) -> str:

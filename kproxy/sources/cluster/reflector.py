@@ -28,11 +28,11 @@ from kproxy.limits import API_DECODED_AT_ONCE, API_IDLE_SECONDS, API_WATCH_GRACE
 from kproxy.model import NamespacedName
 from kproxy.problems import InvalidResponseError, LimitError, Problem
 from kproxy.sources.cluster.connection import Connection
-from kproxy.sources.cluster.core.events import SOURCE, Event, ObjectChange, Stock
+from kproxy.sources.cluster.core.events import SOURCE, Event, ObjectChange, Stock, decimal
 from kproxy.sources.cluster.core.formats import PROTOBUF, Format, Json, Page, accepted, format_of
 from kproxy.sources.cluster.core.resources import ApiResource
 from kproxy.sources.cluster.core.streamed import QUERY, UNSUPPORTED, StreamedList, Streams
-from kproxy.sources.cluster.failures import StatusError, decimal, sentence
+from kproxy.sources.cluster.failures import StatusError, sentence
 
 Item = TypeVar("Item")
 SMALLER = 4

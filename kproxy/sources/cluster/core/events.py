@@ -141,6 +141,11 @@ def _key(identity: wire.Identity) -> NamespacedName:
     return NamespacedName(namespace, name) if 0 < len(name) <= NAME and len(namespace) <= NAME else UNNAMED
 
 
+def decimal(text: str) -> int | None:
+    """Return the number that a server sent as text; None if it is none, or too large for 64 bits."""
+    return int(text) if text.isdecimal() and len(text) < 20 else None
+
+
 class Stock:
     """The sizes of the objects of a kind that the server has sent, so that it cannot fill the memory.
 
