@@ -16,8 +16,7 @@ import msgspec
 from bench.manifests import manifests
 from bench.samples import samples
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.formats import Format, Json
-from kproxy.sources.cluster.core.protobuf import ProtobufFormat
+from kproxy.sources.cluster.core.formats import Format, Json, ProtobufFormat
 from kproxy.sources.cluster.core.resources import SERVICES, SLICES, ApiResource
 from tests.apiserver import protobuf
 

@@ -55,8 +55,7 @@ from kproxy.show.snapshot import decode as decode_snapshot
 from kproxy.show.workloads import workload_manifest
 from kproxy.sources.cluster.core.cache import Cache
 from kproxy.sources.cluster.core.events import ObjectChange
-from kproxy.sources.cluster.core.formats import Json
-from kproxy.sources.cluster.core.protobuf import ProtobufFormat
+from kproxy.sources.cluster.core.formats import Json, ProtobufFormat
 from kproxy.sources.cluster.core.resources import SERVICE_CIDRS, SERVICES, SLICES, node_resource
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.configuration import read_configuration

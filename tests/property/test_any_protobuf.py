@@ -23,8 +23,7 @@ from kproxy.limits import API_WARNINGS
 from kproxy.model import Service
 from kproxy.problems import InvalidResponseError, LimitError
 from kproxy.sources.cluster.core.events import Event
-from kproxy.sources.cluster.core.formats import Json
-from kproxy.sources.cluster.core.protobuf import Frames, ProtobufFormat
+from kproxy.sources.cluster.core.formats import Frames, Json, ProtobufFormat
 from kproxy.sources.cluster.core.resources import (
     GATEWAY_API,
     SERVICE_CIDRS,

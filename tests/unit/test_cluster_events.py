@@ -14,8 +14,15 @@ from kproxy.problems import InvalidResponseError
 from kproxy.settings.text import CONTENT_TYPES
 from kproxy.sources.cluster.core import events, formats
 from kproxy.sources.cluster.core.events import END_OF_LIST, UNNAMED, Event, ObjectChange
-from kproxy.sources.cluster.core.formats import JSON, PROTOBUF, Json, Lines, accepted, format_of
-from kproxy.sources.cluster.core.protobuf import ProtobufFormat
+from kproxy.sources.cluster.core.formats import (
+    JSON,
+    PROTOBUF,
+    Json,
+    Lines,
+    ProtobufFormat,
+    accepted,
+    format_of,
+)
 from kproxy.sources.cluster.core.resources import (
     GATEWAY_API,
     SERVICE_CIDRS,

@@ -22,6 +22,8 @@ from kproxy.sources.cluster.core.resources import ApiResource
 JSON, PROTOBUF = "application/json", "application/vnd.kubernetes.protobuf"
 EVENT_OVERHEAD = 1 << 10
 """More bytes than a watch has around the object of an event."""
+LENGTH = 4
+"""The bytes before an event in protobuf, which contain its length."""
 
 Page = tuple[wire.ListMeta, Iterator[ObjectChange]]
 """The metadata of a list, and its objects, which are decoded as the iterator advances."""
@@ -104,6 +106,29 @@ class Json(Format):
         return from_json(body, wire.Status)
 
 
+class ProtobufFormat(Format):
+    """Kubernetes' protobuf; in a watch, the length of an event comes before it."""
+
+    item = b"\x12"
+
+    def __init__(self) -> None:
+        from kproxy.decode import protobuf  # not at the top: the library takes 10 ms to import
+
+        self._decode = protobuf
+
+    def splitter(self) -> Splitter:
+        return Frames()
+
+    def _event(self, data: bytes) -> tuple[str, Content]:
+        return self._decode.event(data)
+
+    def _page(self, body: bytes | bytearray) -> tuple[wire.ListMeta, Iterable[Content]]:
+        return self._decode.page(body)
+
+    def _status(self, body: bytes) -> wire.Status:
+        return self._decode.opened(body).convert(wire.Status)
+
+
 def check_length(size: int) -> None:
     """Raise LimitError if an event of a watch has too many bytes."""
     if size > API_OBJECT + EVENT_OVERHEAD:
@@ -126,6 +151,26 @@ class Lines(Splitter):
         check_length(len(self._rest))
 
 
+class Frames(Splitter):
+    """Splits a watch into events. Before each there are four bytes with its length."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Return the events that `data` completes."""
+        self._rest += data
+        begin = 0
+        while len(self._rest) >= begin + LENGTH:
+            end = begin + LENGTH + int.from_bytes(self._rest[begin : begin + LENGTH], "big")
+            check_length(end - begin - LENGTH)
+            if end > len(self._rest):
+                break
+            yield bytes(self._rest[begin + LENGTH : end])
+            begin = end
+        del self._rest[:begin]
+
+
 def accepted(resource: ApiResource, wanted: str) -> str:
     """Return the value of the header Accept, if `wanted` is the format to request."""
     return f"{PROTOBUF},{JSON}" if wanted == PROTOBUF and resource.has_protobuf else JSON
@@ -135,6 +180,4 @@ def format_of(content_type: str | None) -> Format:
     """Return the format of a response from its header Content-Type. Any other type is read as JSON."""
     if (content_type or "").partition(";")[0].strip().lower() != PROTOBUF:
         return Json()
-    from kproxy.sources.cluster.core.protobuf import ProtobufFormat  # the library takes 10 ms to import
-
     return ProtobufFormat()

@@ -1,4 +1,4 @@
-"""Load-balancer addresses and the version of the kernel."""
+"""A kernel without a feature that load-balancer addresses need, and versions of the kernel."""
 
 from __future__ import annotations
 
