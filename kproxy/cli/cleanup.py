@@ -15,7 +15,7 @@ from kproxy.settings.settings import Settings
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     state = Path(settings.state_dir)
-    done = clean_up(state, settings.keep_state)
+    done = clean_up(state, warn, settings.keep_state)
     removed = [*(f"HAProxy: process {pid}" for pid in remove(Folders(state))), *done.removed]
     write("".join(f"removed {name}\n" for name in removed) or "nothing to remove\n")
     for warning in done.warnings:

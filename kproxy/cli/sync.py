@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -28,8 +27,7 @@ def synced(settings: Settings) -> Iterator[SyncResult]:
 
     What is wrong with the input is printed before it, and what went wrong with the result after it.
     """
-    logging.basicConfig(handlers=[_Warnings()])
-    with progress() as activity, sync(settings, activity) as manifests:
+    with progress() as activity, sync(settings, warn, activity) as manifests:
         print_problems(manifests.problems)
         print_warnings(manifests.warnings)
         print_problems(manifests.notes)
@@ -37,11 +35,3 @@ def synced(settings: Settings) -> Iterator[SyncResult]:
     yield done
     print_problems(done.complaints)
     print_warnings(done.warnings)
-
-
-class _Warnings(logging.Handler):
-    """Prints log records like the command's other warnings, after removing the progress line."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
-        warn(record.getMessage())

@@ -108,7 +108,9 @@ class Daemon(RoundObserver):
         }
         self.source = source
         name_servers = name_server.addresses.current if name_server else tuple
-        self.reconciler = Reconciler(source, self._dataplanes, options, addresses, name_servers=name_servers)
+        self.reconciler = Reconciler(
+            source, self._dataplanes, options, logger.warning, addresses, name_servers=name_servers
+        )
         self.reporter = reporter
         refused = RefusedCounters(self._dataplanes)
         page = self._status_page(listen.status, refused) if listen.status else None

@@ -54,7 +54,7 @@ async def _serve(settings: Settings) -> None:
     reporter = Reporter(settings.verbose)
     server = NameServer(settings, settings.listen, source, Clients(raise_file_limit()))
     # Without tables, a round only takes the changes of the source.
-    reconciler = Reconciler(source, {}, lambda node, service_cidrs: Options())
+    reconciler = Reconciler(source, {}, lambda node, service_cidrs: Options(), logger.warning)
     problems = _Problems(source, reporter)
     loop = Loop(source, reconciler, Periods(settings.sync_period, 0), (server, problems, reporter))
 

@@ -163,7 +163,7 @@ def run_daemon(settings: Settings) -> int:
         raise UsageError("--pods-from needs manifests: -f PATH.")
     work = _follow_manifests if settings.manifests else _follow_cluster
     with (
-        lock.hold(Path(settings.state_dir), lock.DAEMON) as held,
+        lock.hold(Path(settings.state_dir), lock.DAEMON, logger.warning) as held,
         Rehearsal() as rehearsal,
         Netlink() as netlink,
     ):
@@ -274,7 +274,8 @@ async def _keep_files(held: lock.Lock, serving: channel.Channel) -> None:
     while True:
         await asyncio.sleep(KEEP_SECONDS)
         try:
-            held.renew()
+            if warning := held.renew():
+                logger.warning("%s", warning)
             await serving.renew()
             failure = ""
         except StateError as error:

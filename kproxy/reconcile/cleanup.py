@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -27,11 +28,14 @@ class CleanupResult(NamedTuple):
     """Sentences that describe what could not be removed."""
 
 
-def clean_up(state_dir: Path, keep_state: bool = False) -> CleanupResult:
-    """Remove addresses, tables, and (unless `keep_state`) allocations. Raises HostError and StateError."""
+def clean_up(state_dir: Path, warn: Callable[[str], None], keep_state: bool = False) -> CleanupResult:
+    """Remove addresses, tables, and (unless `keep_state`) allocations. Raises HostError and StateError.
+
+    `warn` is called with a sentence if the state directory is in use for a second.
+    """
     require_root()
     store = Store(state_dir)
-    with store.lock("cleanup") if store.directory.exists() else nullcontext():
+    with store.lock("cleanup", warn) if store.directory.exists() else nullcontext():
         with Netlink() as netlink:
             check_owner(netlink)
         # Addresses are removed first: without the table, this node itself would receive packets to them.

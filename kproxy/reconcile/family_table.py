@@ -12,7 +12,6 @@ does.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
@@ -26,8 +25,6 @@ from kproxy.reconcile.core.report import Report
 from kproxy.resolve.claims import Claims, FrontendDiff
 from kproxy.table.compile import SETS, Delta, Desired, compile_frontends, deltas, merged, whole
 from kproxy.table.skeleton import Options
-
-logger = logging.getLogger(__name__)
 
 NAMED_ATTEMPTS = 8
 """The maximum number of whole comparisons in one update in which the kernel names refused services."""
@@ -61,7 +58,8 @@ class Table(Protocol):
 class FamilyTable:
     """One family's table, and the services that the kernel refused. For one thread at a time."""
 
-    def __init__(self, family: Family, dataplane: Table, claims: Claims) -> None:
+    def __init__(self, family: Family, dataplane: Table, claims: Claims, warn: Callable[[str], None]) -> None:
+        """`warn` is called with sentences about what the kernel refused, before the round ends."""
         self.family = family
         self.failure = ""
         """A sentence that explains why the table is not as desired; "" if it is."""
@@ -73,6 +71,7 @@ class FamilyTable:
         """Whether the last `update` read and compared the whole table."""
         self._dataplane = dataplane
         self._claims = claims
+        self._warn = warn
         self._backoff = Backoff()
         self._must_compare = True
         """The table may differ from its copy, so the next update compares all of it."""
@@ -178,7 +177,7 @@ class FamilyTable:
         try:
             return [self._dataplane.change(batch)] if batch else []
         except TransactionError as error:
-            self._warn(error)
+            self._warn_of_comparison(error)
             self._must_compare = True
             return self._attempt(self._dataplane.restore)  # without the table, no service is served
 
@@ -210,7 +209,7 @@ class FamilyTable:
         try:
             report = attempt()
         except (KproxyError, OSError) as error:
-            self._warn(error)
+            self._warn_of_comparison(error)
             report = None
         return [] if report is None else [report]
 
@@ -227,7 +226,7 @@ class FamilyTable:
 
     def _find_refused(self, now: float) -> list[Report]:
         """Repair what belongs to no service, then find the refused services by bisection."""
-        logger.warning("table %s: searching for the refused services by bisection", self.family)
+        self._warn(f"table {self.family}: searching for the refused services by bisection")
         nothing = Desired({}, {name: {} for name in SETS})
         repaired = self._dataplane.reconcile(nothing, lambda _: True)
         return [repaired, *self._try(sorted(self._claims.names() - self.quarantined.keys()), now)]
@@ -259,11 +258,11 @@ class FamilyTable:
         return [report]
 
     def _quarantine(self, name: NamespacedName, error: TransactionError, now: float) -> None:
-        logger.error("Service %s is quarantined: %s", name, error)
+        self._warn(f"Service {name} is quarantined: {error}")
         self.quarantined.setdefault(name, Backoff()).failed(now)
 
-    def _warn(self, error: Exception) -> None:
-        logger.warning("table %s: %s Comparing the whole table.", self.family, error)
+    def _warn_of_comparison(self, error: Exception) -> None:
+        self._warn(f"table {self.family}: {error} Comparing the whole table.")
 
 
 def _query(kernel_state: Callable[[], bool]) -> bool:

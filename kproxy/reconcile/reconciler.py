@@ -41,19 +41,20 @@ class Reconciler:
         source: Source,
         dataplanes: Mapping[Family, Table],
         options: Callable[[Node, tuple[Network, ...]], Options],
+        warn: Callable[[str], None],
         addresses: UplinkAddresses | None = None,
         clock: Callable[[], float] = time.monotonic,
         name_servers: Callable[[], tuple[Address, ...]] = tuple,
     ) -> None:
         """`options` returns the options of the rules for a node and the ranges of ClusterIPs of the source.
 
-        `name_servers` returns the addresses whose DNS queries are not tracked. Without `addresses`, none are
-        announced.
+        `warn` is called with sentences about what the kernel refused, before the round ends. `name_servers`
+        returns the addresses whose DNS queries are not tracked. Without `addresses`, none are announced.
         """
         self.claims = Claims()
         """What the services require, as of the last round."""
         self._source = source
-        self._tables = {f: FamilyTable(f, dataplane, self.claims) for f, dataplane in dataplanes.items()}
+        self._tables = {f: FamilyTable(f, table, self.claims, warn) for f, table in dataplanes.items()}
         self.options = Options()
         """The options of the rules, as of the last round."""
         self._options_of = options

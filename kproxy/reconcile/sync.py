@@ -6,7 +6,7 @@ reads last also programs last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -72,9 +72,12 @@ class SyncResult(Struct, frozen=True):
 class Sync:
     """The manifests of a sync, after they were read."""
 
-    def __init__(self, settings: Settings, source: Manifests, progress: Progress) -> None:
+    def __init__(
+        self, settings: Settings, source: Manifests, warn: Callable[[str], None], progress: Progress
+    ) -> None:
         self._settings = settings
         self._source = source
+        self._warn = warn
         self._progress = progress
 
     @property
@@ -103,6 +106,7 @@ class Sync:
                 self._source,
                 {family: table(netlink, family, Options(), expect) for family in Family},
                 partial(dataplane_options, self._settings),
+                self._warn,
                 self._addresses(),
             )
             report = reconciler.round(names)
@@ -120,18 +124,19 @@ class Sync:
 
 
 @contextmanager
-def sync(settings: Settings, progress: Progress = UNSHOWN) -> Iterator[Sync]:
+def sync(settings: Settings, warn: Callable[[str], None], progress: Progress = UNSHOWN) -> Iterator[Sync]:
     """Read and settle the manifests. The state directory is locked until the block ends.
 
-    A dry run does not change the state directory, and does not wait for its lock.
+    `warn` is called with sentences that should not wait for the result: which process holds the lock, and
+    what the kernel refused. A dry run does not change the state directory, and does not wait for its lock.
     """
     require_root()
     pool_nodes(settings)  # raises UsageError before anything is saved
     store = (ReadOnlyStore if settings.dry_run else Store)(Path(settings.state_dir))
-    with store.lock("sync"):
+    with store.lock("sync", warn):
         if not settings.dry_run:
             with Netlink() as netlink:
                 check_owner(netlink)
         source = manifests_of(settings, store)
         source.load(progress, settings.allow_empty)
-        yield Sync(settings, source, progress)
+        yield Sync(settings, source, warn, progress)

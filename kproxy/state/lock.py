@@ -11,17 +11,15 @@ that other users made are refused.
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kproxy.problems import StateError
 
-logger = logging.getLogger(__name__)
 FILE = "lock"
 DATABASE = "allocations.sqlite"
 NEW_DATABASE = f"{DATABASE}.new"
@@ -34,7 +32,7 @@ DAEMON = "run"
 RETRY_INTERVAL = 0.05
 """Seconds between two attempts to get a lock that another process holds."""
 NOTICE, LONGEST = 1.0, 60.0
-"""Seconds of waiting for a lock after which this is logged, and after which it is an error."""
+"""Seconds of waiting for a lock after which this is a warning, and after which it is an error."""
 SIGNATURE = 32
 """Bytes of the lock file that name the holder, in one line. Shorter names are followed by spaces."""
 WRITABLE = "kproxy needs read and write access to it. --state-dir selects another directory."
@@ -56,21 +54,22 @@ class Lock:
         """Write the holder's name into the file."""
         _sign(self._file, self._holder)
 
-    def renew(self) -> None:
+    def renew(self) -> str:
         """Create the file again, with its directory, if another program removed it. Raises StateError.
 
-        If another process has locked a new file, nothing changes.
+        Returns a warning if it did so, otherwise "". If another process has locked a new file, nothing
+        changes.
         """
         if _is_at(self._path, self._file):
-            return
+            return ""
         file = _open(self._path)
         if not (_try_lock(file) and _is_at(self._path, file)):
             os.close(file)
-            return
+            return ""
         os.close(self._file)
         self._file = file
         self.sign()
-        logger.warning("%s was removed: kproxy creates it again", self._path)
+        return f"{self._path} was removed: kproxy creates it again"
 
     def release(self) -> None:
         """End the lock. No name stays in the file."""
@@ -83,14 +82,16 @@ class Lock:
 
 
 @contextmanager
-def hold(directory: Path, verb: str) -> Iterator[Lock]:
+def hold(directory: Path, verb: str, warn: Callable[[str], None]) -> Iterator[Lock]:
     """Hold the lock of a state directory, which is created if it does not exist.
+
+    `warn` is called if this takes long, with a sentence that names the present holder.
 
     Raises StateError immediately if `kproxy run` holds the lock, or if the file cannot be locked; after a
     minute if another process holds it.
     """
     path = directory / FILE
-    held = Lock(path, _acquire(path), f"{verb} {os.getpid()}")
+    held = Lock(path, _acquire(path, warn), f"{verb} {os.getpid()}")
     try:
         for name in FILES:
             _make_private(directory / name)
@@ -124,7 +125,7 @@ def _is_at(path: Path, file: int) -> bool:
         return False
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, warn: Callable[[str], None]) -> int:
     begun, seen, noticed = time.monotonic(), "", False
     while True:
         file = _open(path)
@@ -143,7 +144,7 @@ def _acquire(path: Path) -> int:
             message = f"locked by {_holder(path, signed)} for more than {LONGEST:.0f} s"
             raise state_error(path, message, "Wait for that process, or end it.")
         if waited > NOTICE and not noticed:
-            logger.warning("%s: waiting for %s", path, _holder(path, signed))
+            warn(f"{path}: waiting for {_holder(path, signed)}")
             noticed = True
         time.sleep(RETRY_INTERVAL)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,12 +97,13 @@ class Store:
         """What a new database lacks, after another program removed the one before."""
 
     @contextmanager
-    def lock(self, verb: str) -> Iterator[None]:
+    def lock(self, verb: str, warn: Callable[[str], None]) -> Iterator[None]:
         """Create and lock the state directory for `verb`.
 
-        Waits for a verb that ends by itself. Raises StateError immediately if `kproxy run` holds the lock.
+        Waits for a verb that ends by itself, with a warning if that takes long. Raises StateError
+        immediately if `kproxy run` holds the lock.
         """
-        with lock.hold(self.directory, verb):
+        with lock.hold(self.directory, verb, warn):
             yield
 
     def load(self) -> Allocations:
@@ -285,7 +286,7 @@ class ReadOnlyStore(Store):
     _unreadable = False
 
     @contextmanager
-    def lock(self, verb: str) -> Iterator[None]:
+    def lock(self, verb: str, warn: Callable[[str], None]) -> Iterator[None]:
         """Do nothing."""
         yield
 

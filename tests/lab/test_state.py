@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,8 +14,11 @@ from pathlib import Path
 
 import pytest
 from netns_lab.lab import Lab
+from netns_lab.netns import in_fresh_namespace
 from netns_lab.probe import http_get, many
 
+from kproxy.cli import main
+from kproxy.state import lock
 from tests.support import SERVICE_IP, Kproxy, Manifest, changes, service, slices
 
 pytestmark = pytest.mark.lab
@@ -151,7 +156,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from kproxy.state.store import Store
-with Store(Path(sys.argv[1])).lock(sys.argv[2]):
+with Store(Path(sys.argv[1])).lock(sys.argv[2], sys.stderr.write):
     print("mine", flush=True)
     sys.stdin.read()
 """
@@ -176,6 +181,20 @@ def test_a_state_directory_that_a_daemon_uses(
     )
     assert kproxy.generation() == before
     assert len(changes(kproxy.sync(), "-")) == 2
+
+
+@pytest.mark.parametrize("verb", ["sync", "cleanup"])
+def test_a_wait_for_another_process_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    path, arguments = tmp_path / lock.FILE, [verb, "--state-dir", str(tmp_path)]
+    monkeypatch.setattr(lock, "NOTICE", 0)
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        monkeypatch.setattr("kproxy.state.lock.time.sleep", lambda _: fcntl.flock(held, fcntl.LOCK_UN))
+        options = ["-f", os.devnull, "--allow-empty"] if verb == "sync" else []
+        assert in_fresh_namespace(lambda: main([*arguments, *options])) == 0
+    assert capsys.readouterr().err.startswith(f"kproxy: {path}: waiting for another process\n")
 
 
 def test_with_an_exhausted_pool_services_are_served_without_an_address(lab: Lab, kproxy: Kproxy) -> None:

@@ -68,7 +68,7 @@ def allocated(step: int, past: Allocations) -> Allocated:
 def sync(folder: Path, step: int) -> None:
     """Run the steps of a sync before it accesses the kernel."""
     store = Store(folder)
-    with store.lock("sync"):
+    with store.lock("sync", print):
         past = store.load()
         store.save(past, allocated(step, past).allocations)
 

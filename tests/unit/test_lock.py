@@ -25,7 +25,7 @@ from pathlib import Path
 from kproxy.problems import StateError
 from kproxy.state import lock
 try:
-    with lock.hold(Path(sys.argv[1]), sys.argv[2]):
+    with lock.hold(Path(sys.argv[1]), sys.argv[2], sys.stderr.write):
         print("mine", flush=True)
         sys.stdin.read()
 except StateError as error:
@@ -73,7 +73,7 @@ def test_a_process_does_not_wait_for_a_daemon(
         assert says(daemon) == "mine\n"
         looks: list[float] = []
         monkeypatch.setattr("kproxy.state.lock.time.sleep", looks.append)
-        with pytest.raises(StateError) as caught, lock.hold(tmp_path, second):
+        with pytest.raises(StateError) as caught, lock.hold(tmp_path, second, print):
             pass
         assert len(looks) == 1  # it reads the holder's name twice, and does not wait any longer
     assert str(caught.value) == (f"{tmp_path}/lock: in use by `kproxy run` (process {daemon.pid}).")
@@ -96,7 +96,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path, verb: str) -> None:
         holder.kill()
         holder.wait()
     assert signature(tmp_path) == f"{verb} {holder.pid}"
-    with lock.hold(tmp_path, "sync"):
+    with lock.hold(tmp_path, "sync", print):
         assert signature(tmp_path) == f"sync {os.getpid()}"
     assert signature(tmp_path) == ""
 
@@ -116,17 +116,18 @@ def test_the_name_of_a_killed_daemon_is_ignored(tmp_path: Path, monkeypatch: pyt
                 fcntl.flock(held, fcntl.LOCK_UN)
 
         monkeypatch.setattr("kproxy.state.lock.time.sleep", sleep)
-        with lock.hold(tmp_path, "sync"):
+        with lock.hold(tmp_path, "sync", print):
             pass
     assert attempts == ["run 77\n", "sync 78\n", "sync 78\n"]
 
 
 def test_a_holder_creates_a_removed_lock_file_again(tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    with lock.hold(folder, "run") as held:
+    with lock.hold(folder, "run", print) as held:
         held.renew()
         shutil.rmtree(folder)
-        held.renew()
+        assert held.renew() == f"{folder}/lock was removed: kproxy creates it again"
+        assert held.renew() == ""
         assert signature(folder) == f"run {os.getpid()}"
         with process(folder) as other:
             assert "in use by `kproxy run`" in says(other)
@@ -155,7 +156,7 @@ def test_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(StateError, match=r"file/x/lock: (Not a directory|File exists)"),
-        lock.hold(tmp_path / "file" / "x", "sync"),
+        lock.hold(tmp_path / "file" / "x", "sync", print),
     ):
         pass
 
@@ -184,17 +185,21 @@ def test_a_read_only_directory(tmp_path: Path) -> None:
 
 
 def test_the_wait_for_a_lock_ends_with_the_name_of_its_holder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warnings: list[str] = []
     monkeypatch.setattr(lock, "NOTICE", 0.1)
     monkeypatch.setattr(lock, "LONGEST", 0.3)
     with process(tmp_path) as holder:
         assert says(holder) == "mine\n"
         named = rf"process {holder.pid} \(python"
-        with pytest.raises(StateError, match=f"locked by {named}") as caught, lock.hold(tmp_path, "sync"):
+        with (
+            pytest.raises(StateError, match=f"locked by {named}") as caught,
+            lock.hold(tmp_path, "sync", warnings.append),
+        ):
             pass
     assert "Wait for that process, or end it." in caught.value.hint
-    assert [record.message.partition(" (")[0] for record in caplog.records] == [
+    assert [warning.partition(" (")[0] for warning in warnings] == [
         f"{tmp_path}/lock: waiting for process {holder.pid}"
     ]
 
@@ -217,7 +222,7 @@ def test_the_target_of_a_link_is_not_touched(
     make(tmp_path / name, target)
     mode = target.stat().st_mode
     refusal = f"{name}: is (a symbolic link|not a file of its own)"
-    with pytest.raises(StateError, match=refusal), lock.hold(tmp_path, "sync"):
+    with pytest.raises(StateError, match=refusal), lock.hold(tmp_path, "sync", print):
         pass
     assert (target.read_text(), target.stat().st_mode) == ("mine", mode)
 
@@ -227,11 +232,11 @@ def test_files_of_other_users_are_refused(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
     os.chown(tmp_path / "lock", 65534, 65534)
     refusal = r"lock: belongs to another user \(uid 65534\)"
-    with pytest.raises(StateError, match=refusal), lock.hold(tmp_path, "sync"):
+    with pytest.raises(StateError, match=refusal), lock.hold(tmp_path, "sync", print):
         pass
 
 
 def test_a_pipe_in_place_of_the_lock_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "lock")
-    with pytest.raises(StateError, match="is not a file of its own"), lock.hold(tmp_path, "sync"):
+    with pytest.raises(StateError, match="is not a file of its own"), lock.hold(tmp_path, "sync", print):
         pass

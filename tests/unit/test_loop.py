@@ -66,7 +66,7 @@ class Recorder(Reconciler):
     """A reconciler that only records its calls."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__(source, {}, lambda _, __: Options())
+        super().__init__(source, {}, lambda _, __: Options(), print)
         self.rounds: list[tuple[set[NamespacedName], frozenset[Family]]] = []
         self.changed = frozenset(Family)
         self.edits: list[Edit] = []

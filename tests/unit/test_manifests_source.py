@@ -50,7 +50,7 @@ def test_unsupported_probes_of_this_node_are_reported(tmp_path: Path) -> None:
         await source.take()
         return source
 
-    with store.lock("run"):
+    with store.lock("run", print):
         source = asyncio.run(take())
     problem = "containers[web].readinessProbe.grpc: is not supported; the container counts as ready"
     assert source.problems() == []
@@ -92,7 +92,7 @@ def with_files(tmp_path: Path, steps: Sequence[dict[str, str]]) -> list[tuple[se
             )
         return found
 
-    with store.lock("run"):
+    with store.lock("run", print):
         return asyncio.run(play())
 
 
@@ -220,7 +220,7 @@ def test_refresh_reads_a_file_again(tmp_path: Path) -> None:
         source.refresh()
         return [*found, set(await source.take())]
 
-    with store.lock("run"):
+    with store.lock("run", print):
         assert asyncio.run(taken()) == [{name("web")}, set(), {name("web")}]
 
 
@@ -249,7 +249,7 @@ def test_nothing_is_computed_without_a_change(tmp_path: Path, monkeypatch: pytes
         assert not await source.take()
         assert source.revision == 2  # another node: the inventory may be different
 
-    with store.lock("run"):
+    with store.lock("run", print):
         asyncio.run(take_all())
     assert [node.name for node in settled] == ["n1", "n2", "n2"]
 

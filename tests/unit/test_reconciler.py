@@ -193,7 +193,7 @@ class World:
     def begin(self) -> None:
         """Start with a new reconciler."""
         dataplanes = {Family.IPV4: self.kernel}
-        self.reconciler = Reconciler(self.source, dataplanes, self._options, clock=self.now)
+        self.reconciler = Reconciler(self.source, dataplanes, self._options, print, clock=self.now)
 
     def _options(self, node: Node, service_cidrs: tuple[Network, ...]) -> Options:
         self.asked.append((node.name, service_cidrs))

@@ -197,7 +197,7 @@ print(len(held.held))
 @pytest.mark.parametrize(("mount", "message", "remedy"), FILE_SYSTEMS.values(), ids=FILE_SYSTEMS)
 def test_a_file_system_that_cannot_be_written(tmp_path: Path, mount: str, message: str, remedy: str) -> None:
     state, copy = Store(tmp_path / "state"), tmp_path / "copy"
-    with state.lock("sync"):
+    with state.lock("sync", print):
         state.save(NOTHING, allocations({A: IP}))
     shutil.copytree(state.directory, copy)
     script = mount.format(state.directory, copy) + ' && exec "$@"'
@@ -251,7 +251,7 @@ def test_a_database_that_was_removed_is_written_again(store: Store) -> None:
 
 def test_removal_deletes_own_files_and_an_empty_directory(tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
-    with store.lock("sync"):
+    with store.lock("sync", print):
         store.save(NOTHING, allocations({A: IP}))
     assert store.remove() == [store.path, store.directory / lock.FILE]
     assert not store.directory.exists()
@@ -368,13 +368,13 @@ def test_a_process_that_locks_the_database_is_named(store: Store, monkeypatch: p
 def test_only_the_owner_can_open_the_files(store: Store) -> None:
     before = os.umask(0)
     try:
-        with store.lock("sync"):
+        with store.lock("sync", print):
             store.save(NOTHING, allocations({A: IP}))
             files = list(store.directory.iterdir())
         assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600, 0o600]
         for path in files:
             path.chmod(0o644)
-        with store.lock("sync"):
+        with store.lock("sync", print):
             assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600, 0o600]
     finally:
         os.umask(before)
@@ -404,7 +404,7 @@ print(len(store.load().held), *store.warnings())
 def test_other_users_compute_allocations_anew(tmp_path: Path, mode: int) -> None:
     tmp_path.chmod(0o755)
     store = Store(tmp_path / "state")
-    with store.lock("sync"):
+    with store.lock("sync", print):
         store.save(NOTHING, allocations({A: IP}))
     store.directory.chmod(mode)
     command = [sys.executable, "-c", LOAD_AS_NOBODY, str(store.directory)]

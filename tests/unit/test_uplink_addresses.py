@@ -45,7 +45,7 @@ class World:
         store = Store(folder / "state")
         ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
         source = Manifests([str(folder)], store, ranges, lambda _: NODE)
-        with store.lock("run"):
+        with store.lock("run", print):
             source.load(allow_empty=True)
         self.uplink, self.now = Fake(), 100.0
         self.addresses = UplinkAddresses(self.uplink, partial(source.announced, [NODE.name]))
