@@ -32,7 +32,7 @@ from kproxy.doctor.core.facts import (
     Tracking,
 )
 from kproxy.doctor.core.objects import Objects
-from kproxy.kernel.netlink.core.route import Listener
+from kproxy.kernel.netlink.core.route import ListeningSocket
 from kproxy.model import Address, Family, Protocol, parse_address
 from kproxy.nft.foreign import Foreign, ForeignChain, ForeignTranslation
 from kproxy.problems import Problem
@@ -234,10 +234,12 @@ def _flow(
     return Flow(frontend, (parse_address(at), 8080), unanswered, total)
 
 
-def _listeners(*addresses: str, ports: tuple[int, ...] = (8080,)) -> tuple[Listener, ...]:
+def _listeners(*addresses: str, ports: tuple[int, ...] = (8080,)) -> tuple[ListeningSocket, ...]:
     """The sockets of a pod: TCP ports, and the target port of dns."""
-    found = [Listener(Protocol.TCP, parse_address(address), port) for address in addresses for port in ports]
-    return (*found, Listener(Protocol.UDP, bytes(16), 5353))
+    found = [
+        ListeningSocket(Protocol.TCP, parse_address(address), port) for address in addresses for port in ports
+    ]
+    return (*found, ListeningSocket(Protocol.UDP, bytes(16), 5353))
 
 
 DNS_SERVER, OTHER_SERVER = parse_address("10.96.0.10"), parse_address("9.9.9.9")
@@ -327,7 +329,7 @@ def _of(facts: Facts, **fields: Any) -> Flow:
     return _flow(facts.objects.snapshot, **fields)
 
 
-def _listening(facts: Facts, *sockets: Listener) -> Facts:
+def _listening(facts: Facts, *sockets: ListeningSocket) -> Facts:
     return facts._replace(listening=Listening({parse_address("10.244.1.2"): sockets}, {}))
 
 

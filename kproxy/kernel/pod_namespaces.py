@@ -33,7 +33,7 @@ from kproxy.kernel.netlink.core.constants import (
     RTM_GETNSID,
     RTM_NEWNSID,
 )
-from kproxy.kernel.netlink.core.route import Listener
+from kproxy.kernel.netlink.core.route import ListeningSocket
 from kproxy.kernel.netlink.route import host_addresses, links
 from kproxy.model import Address, Protocol
 from kproxy.problems import HostError
@@ -50,7 +50,7 @@ MOST_BYTES = 1 << 20
 """The maximum number of bytes of a list of sockets to read."""
 
 
-def listeners(wanted: Collection[Address]) -> dict[Address, tuple[Listener, ...]]:
+def listeners(wanted: Collection[Address]) -> dict[Address, tuple[ListeningSocket, ...]]:
     """Return the waiting sockets in the namespaces that have these addresses, by address.
 
     Addresses whose namespace is unknown are missing. Raises HostError unless the process runs as root, and
@@ -173,14 +173,14 @@ def _resolv_conf(process: Path) -> ResolvConf | None:
         os.close(folder)
 
 
-def _listeners() -> Iterator[Listener]:
+def _listeners() -> Iterator[ListeningSocket]:
     for name, protocol in FILES.items():
         with suppress(OSError), Path(f"/proc/thread-self/net/{name}").open() as file:
             for line in file.read(MOST_BYTES).splitlines()[1:]:
                 words = line.split()
                 if len(words) > 3 and words[3] == LISTENING[protocol]:
                     address, _, port = words[1].partition(":")
-                    yield Listener(protocol, _address(address), int(port, 16))
+                    yield ListeningSocket(protocol, _address(address), int(port, 16))
 
 
 def _address(text: str) -> Address:

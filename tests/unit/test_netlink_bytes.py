@@ -41,7 +41,7 @@ from kproxy.kernel.netlink.core.constants import (
     NLMSGERR_ATTR_MSG,
     NLMSGERR_ATTR_OFFS,
 )
-from kproxy.kernel.netlink.core.elements import Refusal, element_messages, refusals
+from kproxy.kernel.netlink.core.elements import KernelRefusal, element_messages, refusals
 from kproxy.model import Family
 from kproxy.nft.elements import Value, Verdict
 
@@ -227,5 +227,5 @@ def test_a_refused_range_is_named_by_both_ends() -> None:
     content = add("source-ranges", {key: b""}, ranges=True)
     answer = reply(BEGIN + 1, errno.EEXIST, element_offset(content, 0), "overlaps")
     assert refusals(batch(content).read([answer]).refused) == (
-        Refusal(errno.EEXIST, NFT_MSG_NEWSETELEM, Family.IPV4, "source-ranges", key, "overlaps"),
+        KernelRefusal(errno.EEXIST, NFT_MSG_NEWSETELEM, Family.IPV4, "source-ranges", key, "overlaps"),
     )

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from kproxy.kernel.netlink.core.constants import NFT_MSG_DELSETELEM, NFT_MSG_NEWRULE, NFT_MSG_NEWSETELEM
-from kproxy.kernel.netlink.core.elements import Refusal
+from kproxy.kernel.netlink.core.elements import KernelRefusal
 from kproxy.model import Family, Protocol, parse_address
 from kproxy.nft.elements import Elements, Verdict
 from kproxy.problems import RefusedElement
@@ -66,7 +66,7 @@ def tables(family: Family) -> tuple[Elements, Elements]:
 @pytest.mark.parametrize("family", Family)
 def test_a_refused_element(name: SetName, family: Family) -> None:
     key, text, owner = keys(family)[name]
-    refusal = Refusal(errno.ENOENT, NFT_MSG_DELSETELEM, family, name, key, "no")
+    refusal = KernelRefusal(errno.ENOENT, NFT_MSG_DELSETELEM, family, name, key, "no")
     elements = tables(family)
     assert refused_elements([refusal], *elements) == (RefusedElement(str(family), name, key, "no", owner),)
     of = f" of {owner}" if owner else ""
@@ -74,8 +74,8 @@ def test_a_refused_element(name: SetName, family: Family) -> None:
     assert describe(table, [refusal], *elements) == f"{name} {{ {text} }}{of}"
 
 
-def refusal(name: str, key: bytes, kind: int = NFT_MSG_NEWSETELEM) -> Refusal:
-    return Refusal(errno.EINVAL, kind, Family.IPV4, name, key, "")
+def refusal(name: str, key: bytes, kind: int = NFT_MSG_NEWSETELEM) -> KernelRefusal:
+    return KernelRefusal(errno.EINVAL, kind, Family.IPV4, name, key, "")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def refusal(name: str, key: bytes, kind: int = NFT_MSG_NEWSETELEM) -> Refusal:
         (refusal("unknown", b"\x0a"), "unknown { 0a }"),
     ],
 )
-def test_refusals_that_cannot_be_assigned_to_a_service(refused: Refusal, text: str) -> None:
+def test_refusals_that_cannot_be_assigned_to_a_service(refused: KernelRefusal, text: str) -> None:
     table = skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS)
     assert describe(table, [refused], *tables(Family.IPV4)) == text
 

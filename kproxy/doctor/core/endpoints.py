@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.facts import Listening
 from kproxy.doctor.core.objects import Objects
-from kproxy.kernel.netlink.core.route import Listener
+from kproxy.kernel.netlink.core.route import ListeningSocket
 from kproxy.model import Address, Protocol, format_address, format_socket, owner_text
 from kproxy.problems import enumeration
 
@@ -18,7 +18,7 @@ def on_loopback(objects: Objects, listening: Listening) -> Iterator[Sighting]:
     yield from _found(objects, listening, _loopback_only)
 
 
-def _loopback_only(address: Address, port: int, waiting: list[Listener]) -> tuple[str, str] | None:
+def _loopback_only(address: Address, port: int, waiting: list[ListeningSocket]) -> tuple[str, str] | None:
     same = [each for each in waiting if each.port == port]
     if same and not any(_accepts(each, address) for each in same) and any(map(_is_loopback, same)):
         where = enumeration([format_socket(each.address, port) for each in same])
@@ -31,7 +31,7 @@ def other_port(objects: Objects, listening: Listening) -> Iterator[Sighting]:
     yield from _found(objects, listening, _not_there)
 
 
-def _not_there(address: Address, port: int, waiting: list[Listener]) -> tuple[str, str] | None:
+def _not_there(address: Address, port: int, waiting: list[ListeningSocket]) -> tuple[str, str] | None:
     if any(each.port == port and (_accepts(each, address) or _is_loopback(each)) for each in waiting):
         return None
     ports = sorted({each.port for each in waiting if _accepts(each, address)})
@@ -39,7 +39,7 @@ def _not_there(address: Address, port: int, waiting: list[Listener]) -> tuple[st
     return what, f"its ports are {enumeration(list(map(str, ports)))}" if ports else "no socket listens"
 
 
-_Check = Callable[[Address, int, list[Listener]], tuple[str, str] | None]
+_Check = Callable[[Address, int, list[ListeningSocket]], tuple[str, str] | None]
 
 
 def _found(objects: Objects, listening: Listening, check: _Check) -> Iterator[Sighting]:
@@ -59,14 +59,14 @@ def _found(objects: Objects, listening: Listening, check: _Check) -> Iterator[Si
                 yield Sighting(owner_text(service), result[0], (result[1],), sure=False)
 
 
-def _accepts(listener: Listener, address: Address) -> bool:
+def _accepts(listener: ListeningSocket, address: Address) -> bool:
     """Whether a socket gets connections to an address. One for all IPv6 addresses also gets those of IPv4."""
     if not any(listener.address):
         return len(listener.address) == 16 or len(address) == 4
     return listener.address in (address, b"\0" * 10 + b"\xff\xff" + address)
 
 
-def _is_loopback(listener: Listener) -> bool:
+def _is_loopback(listener: ListeningSocket) -> bool:
     own = ip_address(listener.address)
     mapped = getattr(own, "ipv4_mapped", None)
     return (mapped or own).is_loopback

@@ -13,7 +13,7 @@ from kproxy.dns.core.resolv import ResolvConf
 from kproxy.doctor.core.asked import Asked
 from kproxy.doctor.core.cause import Unseen
 from kproxy.doctor.core.objects import Objects
-from kproxy.kernel.netlink.core.route import Listener
+from kproxy.kernel.netlink.core.route import ListeningSocket
 from kproxy.model import Address, Family, Frontend
 from kproxy.nft.foreign import Foreign
 
@@ -75,7 +75,7 @@ class Bridge(NamedTuple):
 class Listening(NamedTuple):
     """What waits behind endpoints."""
 
-    sockets: Mapping[Address, tuple[Listener, ...]]
+    sockets: Mapping[Address, tuple[ListeningSocket, ...]]
     """By address of an endpoint, all waiting sockets of its pod, as far as they are known."""
     failures: Mapping[tuple[Address, int], str]
     """Why TCP connections to other endpoints failed. Only for a command about one Service."""

@@ -44,7 +44,7 @@ from kproxy.kernel.netlink.core.constants import (
     SO_SNDBUFFORCE,
     SOL_NETLINK,
 )
-from kproxy.kernel.netlink.core.elements import Refusal, pack_elements, refusals
+from kproxy.kernel.netlink.core.elements import KernelRefusal, pack_elements, refusals
 from kproxy.limits import NETLINK_SECONDS
 from kproxy.model import Family
 from kproxy.problems import HostError, KproxyError
@@ -60,7 +60,7 @@ MESSAGES_PER_SEND = 500
 class NetlinkError(OSError):
     """The kernel refused a message or a batch. `refusals` are the refused messages of a batch."""
 
-    def __init__(self, number: int, refusals: tuple[Refusal, ...] = ()) -> None:
+    def __init__(self, number: int, refusals: tuple[KernelRefusal, ...] = ()) -> None:
         super().__init__(number, os.strerror(number))
         self.refusals = refusals
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from kproxy.kernel.netlink.core.elements import Refusal
+from kproxy.kernel.netlink.core.elements import KernelRefusal
 from kproxy.model import Family, NamespacedName, Protocol
 from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.render import render_element
@@ -49,7 +49,7 @@ def may_be_race(error: TransactionError) -> bool:
     return error.errno in (errno.ENOENT, errno.EEXIST, errno.EBUSY)
 
 
-def refused_elements(refusals: Iterable[Refusal], *tables: Elements) -> tuple[RefusedElement, ...]:
+def refused_elements(refusals: Iterable[KernelRefusal], *tables: Elements) -> tuple[RefusedElement, ...]:
     """Return the refused elements. `tables` contain the verdicts whose comments name the owners."""
     return tuple(
         RefusedElement(str(refusal.family), refusal.name, refusal.key, refusal.text, _owner(refusal, tables))
@@ -58,20 +58,20 @@ def refused_elements(refusals: Iterable[Refusal], *tables: Elements) -> tuple[Re
     )
 
 
-def describe(skeleton: Skeleton, refusals: Sequence[Refusal], *tables: Elements) -> str:
+def describe(skeleton: Skeleton, refusals: Sequence[KernelRefusal], *tables: Elements) -> str:
     """Return text such as `services { 10.96.0.10 . tcp . 80 } of default/web:http and 2 more`."""
     text = ", ".join(_describe(skeleton, refusal, tables) for refusal in refusals[:NAMED])
     return f"{text} and {len(refusals) - NAMED} more" if len(refusals) > NAMED else text
 
 
-def _describe(skeleton: Skeleton, refusal: Refusal, tables: Iterable[Elements]) -> str:
+def _describe(skeleton: Skeleton, refusal: KernelRefusal, tables: Iterable[Elements]) -> str:
     if not refusal.is_element:
         return f"a rule in {refusal.name}"
     key, owner = _render_key(skeleton, refusal), _owner(refusal, tables)
     return refusal.name + (f" {{ {key} }}" if key else "") + (f" of {owner}" if owner else "")
 
 
-def _render_key(skeleton: Skeleton, refusal: Refusal) -> str:
+def _render_key(skeleton: Skeleton, refusal: KernelRefusal) -> str:
     """Return the key as nft writes it; as hexadecimal digits if it is not a key of the set."""
     if not refusal.key:
         return ""
@@ -81,7 +81,7 @@ def _render_key(skeleton: Skeleton, refusal: Refusal) -> str:
         return refusal.key.hex()
 
 
-def _owner(refusal: Refusal, tables: Iterable[Elements]) -> str:
+def _owner(refusal: KernelRefusal, tables: Iterable[Elements]) -> str:
     """Return `namespace/service:port` from the first table that contains the frontend; "" if none does."""
     for elements in tables if refusal.key else ():
         for scope in EndpointScope:
@@ -92,7 +92,7 @@ def _owner(refusal: Refusal, tables: Iterable[Elements]) -> str:
     return ""
 
 
-def _frontend(refusal: Refusal, verdicts: Mapping[bytes, Value]) -> bytes:
+def _frontend(refusal: KernelRefusal, verdicts: Mapping[bytes, Value]) -> bytes:
     """Return the frontend to which an element belongs, or its key if the keys of the set are frontends."""
     name, key = refusal.name, refusal.key
     if name == SetName.SOURCE_RANGES:

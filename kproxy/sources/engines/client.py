@@ -22,12 +22,12 @@ from kproxy.limits import ENGINE_BYTES, ENGINE_CONTAINERS, ENGINE_EVENT, ENGINE_
 from kproxy.problems import KproxyError
 from kproxy.sources.engines.core.answers import (
     Created,
+    EngineFault,
     Event,
     Executed,
     Inspected,
     Listed,
     Member,
-    Refusal,
 )
 from kproxy.sources.engines.core.streams import Streams
 
@@ -172,7 +172,7 @@ async def _check_command(response: Response, path: str) -> None:
     if response.status not in (200, 201):
         body = await _body(response, path)
         try:
-            reason = from_json(body, Refusal).message
+            reason = from_json(body, EngineFault).message
         except msgspec.DecodeError:
             reason = ""
         raise EngineError(reason or f"{path}: status {response.status}")

@@ -343,8 +343,8 @@ def read_counter(element: memoryview) -> tuple[bytes, bytes, int]:
 # --- refused elements ---
 
 
-class Refusal(Struct, frozen=True):
-    """A message of a batch that the kernel refused."""
+class KernelRefusal(Struct, frozen=True):
+    """What the kernel refused in a message of a batch, and why."""
 
     errno: int
     kind: int
@@ -363,19 +363,19 @@ class Refusal(Struct, frozen=True):
         return self.kind in ELEMENT_MESSAGES
 
 
-def refusals(refused: Iterable[RefusedMessage]) -> tuple[Refusal, ...]:
+def refusals(refused: Iterable[RefusedMessage]) -> tuple[KernelRefusal, ...]:
     """Return the refusals of a batch in their order, without those that are only a consequence of another."""
     return tuple(_causes(_refusal(*each) for each in refused))
 
 
-def _refusal(refused: BatchMessage, error: ErrorReply) -> Refusal:
+def _refusal(refused: BatchMessage, error: ErrorReply) -> KernelRefusal:
     name, key = "", b""
     if refused.kind in ELEMENT_MESSAGES:
         name = read_string(dict(attributes(memoryview(refused.body)))[NFTA_SET_ELEM_LIST_SET])
         key = _key(refused.body, error.offset)
     elif refused.kind == NFT_MSG_NEWRULE:
         name = read_string(dict(attributes(memoryview(refused.body)))[NFTA_RULE_CHAIN])
-    return Refusal(error.errno, refused.kind, refused.family, name, key, error.text)
+    return KernelRefusal(error.errno, refused.kind, refused.family, name, key, error.text)
 
 
 def _key(body: bytes, offset: int | None) -> bytes:
@@ -397,7 +397,7 @@ def _key(body: bytes, offset: int | None) -> bytes:
     return b""
 
 
-def _causes(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
+def _causes(refusals: Iterable[KernelRefusal]) -> Iterator[KernelRefusal]:
     """Omit refusals that are only a consequence of another one.
 
     If the kernel refuses to remove an element, it does not remove the elements after it in the same message.

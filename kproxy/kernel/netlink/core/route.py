@@ -91,7 +91,7 @@ class Link(Struct, frozen=True):
     """Whether a bridge sends a frame back through this port, if the way of the frame leads there."""
 
 
-class Listener(Struct, frozen=True):
+class ListeningSocket(Struct, frozen=True):
     """A socket that waits for connections or packets."""
 
     protocol: Protocol

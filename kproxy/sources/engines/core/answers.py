@@ -101,7 +101,7 @@ class Executed(Struct):
     """The number of its process on the engine's host; 0 if it does not run."""
 
 
-class Refusal(Struct):
+class EngineFault(Struct):
     """Why a request failed."""
 
     message: str = ""
