@@ -63,7 +63,7 @@ from kproxy.table.layout import (
 )
 from kproxy.table.plan import (
     Plan,
-    is_sticky,
+    may_end_affinity,
     plan,
     plan_change,
     stale_affinity,
@@ -554,10 +554,7 @@ class Dataplane:
         if self._absent:
             return Report(self.family, (), 0, 0, ())
         todo = plan_change(self.applied, delta.specs, delta.elements)
-        sticky = any(
-            change.before and is_sticky(self.applied[change.side.scope.verdicts].get(change.side.key))
-            for change in todo.changes
-        )
+        sticky = any(may_end_affinity(self.applied, todo.switch, change) for change in todo.changes)
         flows = partial(flow_rules, self.applied, delta.specs, todo)
         counted = self._may_count(self.endpoints + _growth(todo), self._counted)
         if counted != self._counted:

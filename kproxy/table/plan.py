@@ -279,6 +279,20 @@ def is_sticky(verdict: Value | None) -> bool:
     return slot_chain is not None and slot_chain.balance is Balance.STICKY
 
 
+def may_end_affinity(applied: Elements, switch: Transaction, change: FrontendChange) -> bool:
+    """Whether a change, which `applied` does not contain yet, may make affinity entries stale.
+
+    An endpoint or the affinity of a frontend goes, or its externalTrafficPolicy becomes Local.
+    """
+    scope, key = change.side
+    verdicts = scope.verdicts
+    if change.before is None:
+        return scope is EndpointScope.LOCAL and is_sticky(applied[EndpointScope.ALL.verdicts].get(key))
+    before = applied[verdicts].get(key)
+    stays = is_sticky(switch.add[verdicts].get(key, before)) and set(change.before) <= set(change.after or ())
+    return is_sticky(before) and not stays
+
+
 def never_inside(_: Address) -> bool:
     """Return False: for configurations in which pods cannot be recognized."""
     return False

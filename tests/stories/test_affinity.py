@@ -15,7 +15,7 @@ from netns_lab.probe import many, udp_ask
 from netns_lab.topology import Family, Pod, Port, multi
 
 from tests.repeating import repeating
-from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices, sticky
+from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, Running, eventually, service, slices, sticky
 
 pytestmark = pytest.mark.lab
 
@@ -129,6 +129,21 @@ def test_policy_local_moves_external_clients_to_local_endpoints(tmp_path: Path, 
         assert stays_with(outside, at, port) == moved
         for client in inside:
             assert stays_with(client, at, port) == after[client.name]
+
+
+def test_a_daemon_moves_external_clients_when_the_policy_becomes_local(tmp_path: Path) -> None:
+    with Lab(multi(2, 1)) as lab, Running(lab.node("n1"), tmp_path) as running:
+        outside, at, port = lab.client("outside"), lab.node("n1").address(4), 30080
+        # 1. Only the other node has an endpoint. This node gets one, too, and the client stays.
+        running.write("web", *web(lab, ["n2-pod-1"]))
+        eventually(lambda: many(outside, at, port, 1) == {"n2-pod-1": 1}, running.logged)
+        running.write("web", *web(lab, ["n1-pod-1", "n2-pod-1"]))
+        eventually(lambda: "-> 2 endpoints" in running.logged(), running.logged)
+        assert stays_with(outside, at, port) == "n2-pod-1"
+        # 2. The policy becomes Local: the client moves to this node.
+        running.write("web", *web(lab, ["n1-pod-1", "n2-pod-1"], externalTrafficPolicy="Local"))
+        eventually(lambda: "(from outside) -> 1 endpoint" in running.logged(), running.logged)
+        assert stays_with(outside, at, port) == "n1-pod-1"
 
 
 # --- other programs that replace sources ---
