@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kproxy.cli.output import wants_json, write_json, write_text
+from kproxy.cli.output import write_json, write_text
 from kproxy.cli.top import read_twice
 from kproxy.explain.question import service_name
 from kproxy.problems import KproxyError
@@ -15,7 +15,6 @@ from kproxy.traffic.reader import Reader
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
-    as_json = wants_json("connections", settings)
     name = service_name("".join(operands), settings.namespace)
     reader = Reader()
     reader.counters()
@@ -28,7 +27,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     read_twice(reader, settings.interval)
     reader.endpoints(name)
     reader.live(name)
-    if as_json:
+    if settings.output == "json":
         write_json(connections_json(reader.tally, name))
     else:
         write_text(connections_text(reader.tally, name))

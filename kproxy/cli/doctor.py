@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kproxy.cli.output import wants_json, write, write_text
+from kproxy.cli.output import write, write_text
 from kproxy.cli.progress import progress
 from kproxy.doctor.core.diagnosis import diagnose
 from kproxy.doctor.core.views import as_json, as_text
@@ -15,7 +15,6 @@ from kproxy.settings.settings import Settings
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status: 2 if it could not look, also if the reason is no usage error."""
-    in_json = wants_json("doctor", settings)
     if settings.from_ and not operands:
         raise CommandLineError("--from needs a SERVICE.")
     try:
@@ -26,7 +25,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     except KproxyError as error:
         raise UsageError(str(error), error.hint) from None
     found = diagnose(facts)
-    if in_json:
+    if settings.output == "json":
         write(as_json(found))
     else:
         write_text(as_text(found))

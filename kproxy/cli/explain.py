@@ -17,11 +17,11 @@ from kproxy.table.layout import TABLE
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     with_kernel = settings.kernel or not settings.manifests
-    asked = ask("explain", settings, operands, with_kernel)
+    asked = ask(settings, operands, with_kernel)
     kernel = _kernel(asked, settings.rules) if with_kernel else None
     found = answer(asked.table, asked.question, asked.snapshot, kernel.affinity if kernel else None)
     details = behind(found, kernel.handles if kernel else None) if settings.rules else None
-    view = as_json if asked.as_json else text
+    view = as_json if settings.output == "json" else text
     write_text(view(found, details, kernel))
     return 0
 

@@ -12,7 +12,7 @@ from kproxy.model import Service
 from kproxy.picture.dot import dot
 from kproxy.picture.services import Services
 from kproxy.picture.svg import svg
-from kproxy.problems import CommandLineError, KproxyError
+from kproxy.problems import KproxyError
 from kproxy.settings.settings import Origin, Settings
 from kproxy.show.complaints import complaints, is_incomplete
 from kproxy.show.snapshot import Snapshot
@@ -24,8 +24,6 @@ FORMATS = {"": svg, "svg": svg, "dot": dot}
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
-    if settings.output not in FORMATS:
-        raise CommandLineError(f"--output: graph prints svg or dot, not {settings.output}.")
     with progress() as activity:
         snapshot = look_up(settings, activity)
     print_problems(complaints(snapshot))

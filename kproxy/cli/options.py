@@ -34,7 +34,7 @@ def option(flag: Flag, verb: Verb) -> click.Option:
         return click.Option(names, is_flag=True, help=help_)
     return click.Option(
         names,
-        type=_Typed(flag),
+        type=_Typed(flag, verb),
         multiple=flag.repeated,
         required=verb.name in flag.required_by.split(),
         metavar=flag.metavar,
@@ -54,16 +54,18 @@ class _Typed(click.ParamType[Any, str]):
 
     name = "text"
 
-    def __init__(self, flag: Flag) -> None:
+    def __init__(self, flag: Flag, verb: Verb) -> None:
         self.flag = flag
+        self.choices = flag.choices_of(verb.name)
+        """The allowed values; () for any value."""
+        self.parse = str if verb.name in flag.choices_of_verbs else flag.parse
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the parsed value, or raise click's error with the parser's message."""
-        choices = self.flag.choices
         try:
-            if choices and value not in choices:
-                raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
-            return self.flag.parse(value)
+            if self.choices and value not in self.choices:
+                raise ValueError(f"{value!r} is not one of {', '.join(self.choices)}")
+            return self.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -81,7 +83,7 @@ class _Typed(click.ParamType[Any, str]):
             case "namespace":
                 return _items(namespaces(ctx.params), incomplete)
             case _:
-                return _items(self.flag.choices or self.flag.suggestions, incomplete)
+                return _items(self.choices or self.flag.suggestions, incomplete)
 
 
 class _KubeProxyText(click.ParamType[str, str]):

@@ -7,14 +7,11 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from kproxy.cli.progress import clear
 from kproxy.printable import one_line, printable
-from kproxy.problems import CommandLineError, KproxyError, Problem
-
-if TYPE_CHECKING:
-    from kproxy.settings.settings import Settings
+from kproxy.problems import KproxyError, Problem
 
 
 class OutputError(KproxyError):
@@ -90,13 +87,6 @@ def escape_unencodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def wants_json(verb: str, settings: Settings) -> bool:
-    """Whether a verb is to print JSON instead of text. Raises CommandLineError for any other --output."""
-    if settings.output not in ("", "json"):
-        raise CommandLineError(f"--output: {verb} prints text or json, not {settings.output}.")
-    return bool(settings.output)
 
 
 def print_problems(problems: Iterable[Problem | str]) -> None:

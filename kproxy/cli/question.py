@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import NamedTuple
 
-from kproxy.cli.output import print_problems, wants_json
+from kproxy.cli.output import print_problems
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.explain.question import Asker, Question, words_of
@@ -25,8 +25,6 @@ class Asked(NamedTuple):
     """At least what concerns the question."""
     host: Set[Address]
     """The addresses of this host; () without the kernel."""
-    as_json: bool
-    """Whether to answer in JSON."""
 
     @property
     def table(self) -> Simulator:
@@ -34,19 +32,18 @@ class Asked(NamedTuple):
         return simulator(self.snapshot, self.question.packet.destination, self.host)
 
 
-def ask(verb: str, settings: Settings, operands: Sequence[str], kernel: bool) -> Asked:
+def ask(settings: Settings, operands: Sequence[str], kernel: bool) -> Asked:
     """Parse FROM and TO, and print what is wrong with the input. Raises CommandLineError and KproxyError.
 
     With `kernel`, the addresses of this host are read.
     """
     sender, destination = operands
-    as_json = wants_json(verb, settings)
     with progress() as activity:
         snapshot = look_up(settings, activity, about=words_of(sender, destination, settings.namespace))
     print_problems(complaints(snapshot))
     host = _local_addresses() if kernel else frozenset()
     asker = Asker(snapshot, settings.namespace, settings.interface, settings.source_port, host)
-    return Asked(asker.question(sender, destination), snapshot, host, as_json)
+    return Asked(asker.question(sender, destination), snapshot, host)
 
 
 def _local_addresses() -> frozenset[Address]:

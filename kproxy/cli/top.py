@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from kproxy.cli.output import wants_json, write_json, write_text
+from kproxy.cli.output import write_json, write_text
 from kproxy.settings.settings import Origin, Settings
 from kproxy.traffic.core.screen import View, ordered
 from kproxy.traffic.core.views import services_json, services_text
@@ -15,10 +15,9 @@ from kproxy.traffic.reader import Reader
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
-    as_json = wants_json("top", settings)
     one_namespace = settings.origin("namespace") is not Origin.DEFAULT
     reader, view = Reader(), View(namespace=settings.namespace if one_namespace else "")
-    if not settings.once and not as_json:
+    if not settings.once and not settings.output:
         from kproxy.traffic.terminal import is_interactive, show  # rich is needed for nothing else
 
         if is_interactive():
@@ -29,7 +28,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     reader.live()
     tally = reader.tally
     names = ordered(tally, view, len(tally.names))
-    if as_json:
+    if settings.output == "json":
         write_json(services_json(tally, names))
     else:
         write_text(services_text(tally, names))

@@ -32,7 +32,7 @@ POLL_SECONDS = 0.02
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     require_root()
-    asked = ask("trace", settings, operands, kernel=True)
+    asked = ask(settings, operands, kernel=True)
     question, snapshot = asked.question, asked.snapshot
     if settings.send and question.sender != THIS_NODE:
         raise CommandLineError("--send sends from this node: FROM must be node, or an address of this node.")
@@ -41,7 +41,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
         trace = _trace(netlink, flow, settings)
         rules = _rules(netlink, asked, trace)
     names = {address: f"pod {pod.name}" for pod in snapshot.inventory.pods for address in pod.addresses}
-    if asked.as_json:
+    if settings.output == "json":
         write_json(trace_json(trace, flow, rules, names))
     else:
         write_text(trace_text(trace, flow, rules, names))

@@ -266,17 +266,17 @@ def check_daemon(settings: Settings, in_pod: bool) -> None:
         return
     # A configuration file may name a kubeconfig, although --manifests is set.
     if settings.manifests and settings.origin("kubeconfig") is Origin.FLAG:
-        raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
+        raise UsageError("Services come from manifests (-f) or from a cluster (--kubeconfig), not from both.")
     if settings.gateway and not settings.manifests:
         raise UsageError("--gateway needs manifests: -f PATH. It does not follow the Ingresses of a cluster.")
     if not (settings.manifests or settings.kubeconfig or in_pod):
-        raise UsageError("Not running in a pod: give --manifests or --kubeconfig.")
+        raise UsageError("Not running in a pod: give -f PATH or --kubeconfig FILE.")
     if settings.gateway_controller and settings.manifests:
         raise UsageError("--gateway-controller follows a cluster. With -f, Gateways need no flag.")
     if settings.gateway_socket and not settings.gateway:
         raise UsageError("--gateway-socket needs --gateway.")
     if "-" in settings.manifests:
-        raise UsageError("--manifests cannot follow standard input: name files or folders.")
+        raise UsageError("-f cannot follow standard input: name files or folders.")
     if settings.sync_period < 1:
         raise UsageError(f"{_named(settings, 'sync_period')} must be at least 1s.")
     ranges(settings)

@@ -50,6 +50,8 @@ class Flag(Struct, frozen=True):
     """A description, or the text of a value in backticks."""
     choices: tuple[str, ...] = ()
     """The allowed values; () for any value."""
+    choices_of_verbs: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """The allowed values of some verbs, instead of `choices` and `suggestions`. They are not parsed."""
     suggestions: tuple[str, ...] = ()
     """Values that completion offers, although others are allowed."""
     repeated: bool = False
@@ -67,6 +69,10 @@ class Flag(Struct, frozen=True):
         """Return what the help of a verb says about it, with the default."""
         default = f" Default: {self.default}." if self.default else ""
         return self.help_of_verbs.get(verb, self.help + default)
+
+    def choices_of(self, verb: str) -> tuple[str, ...]:
+        """Return the values that a verb allows; () for any value."""
+        return self.choices_of_verbs.get(verb, self.choices)
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -93,6 +99,7 @@ class Flag(Struct, frozen=True):
 INPUT = "sync run compile diff get describe env explain trace doctor graph dns gateway"
 RULES = "sync run compile diff explain trace doctor graph"
 
+_TEXT_OR_JSON = ("explain", "trace", "doctor", "top", "connections")
 _NOT_WITH_MANIFESTS = "; with `-f`, unchanged"
 FLAGS = (
     Flag(
@@ -205,10 +212,9 @@ FLAGS = (
         default="a table, or text",
         suggestions=(*text.OUTPUTS, *(f"{name}=" for name in text.OUTPUTS_WITH_ARGUMENT)),
         see="viewing.md#output-formats",
+        choices_of_verbs={**dict.fromkeys(_TEXT_OR_JSON, ("json",)), "graph": ("svg", "dot")},
         help_of_verbs={
-            **dict.fromkeys(
-                ("explain", "trace", "doctor", "top", "connections"), "`json` prints JSON instead of text."
-            ),
+            **dict.fromkeys(_TEXT_OR_JSON, "`json` prints JSON instead of text."),
             "graph": "`svg` or `dot`, the language of Graphviz. Default: `svg`.",
         },
     ),

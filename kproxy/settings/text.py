@@ -23,7 +23,6 @@ SHORTEST_INTERVAL = 0.2
 OLDEST_NFT = (1, 0, 6)
 """The oldest version of nft that loads kproxy's rules."""
 OUTPUTS = ("wide", "name", "yaml", "json")
-PICTURES = ("svg", "dot")
 CONTENT_TYPES = ("application/vnd.kubernetes.protobuf", "application/json")
 """The formats in which an API server sends objects, the usual one first."""
 RESOLVERS = ("systemd-resolved", "dnsmasq", "unbound")
@@ -297,16 +296,13 @@ def nft_version(text: str) -> tuple[int, ...]:
 
 
 def output_format(text: str) -> str:
-    """Check a value of `-o`. A leading `=` is removed, as in `-o=wide`."""
-    text = text.removeprefix("=")
+    """Check a value of `-o`."""
     name, _, argument = text.partition("=")
     if name in OUTPUTS_WITH_ARGUMENT:
         if not argument:
             raise ValueError(f"{name} needs a value: {name}={OUTPUTS_WITH_ARGUMENT[name]}")
-    elif text not in OUTPUTS + PICTURES:
-        known = ", ".join(
-            (*OUTPUTS, *PICTURES, *(f"{each}={value}" for each, value in OUTPUTS_WITH_ARGUMENT.items()))
-        )
+    elif text not in OUTPUTS:
+        known = ", ".join((*OUTPUTS, *(f"{each}={value}" for each, value in OUTPUTS_WITH_ARGUMENT.items())))
         raise ValueError(f"{text!r} is not one of {known}")
     return text
 

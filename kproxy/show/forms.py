@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from kproxy.printable import printable
-from kproxy.problems import CommandLineError
 from kproxy.show.columns import Column, column_rows, parse_columns
 from kproxy.show.jsonpath import Template
 from kproxy.show.kinds import Kind
@@ -57,8 +56,6 @@ def form_of(output: str, style: Style, dump_yaml: Dump) -> Form:
             return CustomColumns(parse_columns(argument), style)
         case "name":
             return Names()
-        case "svg" | "dot":
-            raise CommandLineError(f"--output: only kproxy graph prints {name}.")
         case _:
             return Table(name == "wide", style)
 

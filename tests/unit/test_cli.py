@@ -64,7 +64,7 @@ DESCRIBED = [item for item in KINDS.items() if item[0] != "componentstatuses"]
     env a b -f x                                        env         Unexpected argument: b.
     env a -f x --format yaml                            env         --format: 'yaml' is not one of export, docker, json.
     get                                                 get         Missing KIND.
-    get svc -o tall                                     get         --output: 'tall' is not one of wide, name, yaml, json, svg, dot, jsonpath=TEMPLATE, custom-columns=COLUMNS.
+    get svc -o tall                                     get         --output: 'tall' is not one of wide, name, yaml, json, jsonpath=TEMPLATE, custom-columns=COLUMNS.
     get svc -o jsonpath                                 get         --output: jsonpath needs a value: jsonpath=TEMPLATE.
     get svc -o=custom-columns=                          get         --output: custom-columns needs a value: custom-columns=COLUMNS.
     get svc web -l a=b                                  get         A name cannot be combined with --selector.
@@ -310,9 +310,9 @@ def test_overlapping_cluster_cidrs_are_merged(compile_: Compile) -> None:
         ("--manifests x --detect-local-mode BridgeInterface", "needs --pod-bridge-interface"),
         ("--kubeconfig /nonexistent/y", "kproxy: /nonexistent/y: No such file or directory."),
         ("--manifests /nonexistent/x", "kproxy: /nonexistent/x: No such file or directory."),
-        ("", "Not running in a pod: give --manifests or --kubeconfig."),
+        ("", "Not running in a pod: give -f PATH or --kubeconfig FILE."),
         ("--gateway", "--gateway needs manifests: -f PATH."),
-        ("--manifests -", "--manifests cannot follow standard input"),
+        ("--manifests -", "-f cannot follow standard input"),
         ("--manifests x --sync-period 0", "--sync-period must be at least 1s"),
         ("--manifests x --load-balancer-pool 10.100.0.0/16", "overlap"),
     ],

@@ -100,6 +100,8 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bash]:
         ("kproxy get svc,en", "kproxy get svc,endpoints svc,endpointslices"),
         ("kproxy get svc --outp", "kproxy get svc --output"),
         ("kproxy get svc -o ", "kproxy get svc -o wide name yaml json jsonpath= custom-columns="),
+        ("kproxy doctor -o ", "kproxy doctor -o json"),
+        ("kproxy graph --output=d", "kproxy graph --output=dot"),
         ("kproxy get svc --output=w", "kproxy get svc --output=wide"),
         ("kproxy get --output=wide svc --show", "kproxy get --output=wide svc --show-labels"),
         ("kproxy get svc -f w", "kproxy get svc -f web.yaml"),

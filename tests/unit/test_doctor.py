@@ -177,7 +177,7 @@ def test_many_findings_of_one_cause_are_summed_up(doctor: Doctor) -> None:
     [
         ("web --from pod/nobody", "Pod default/nobody not found"),
         ("--from node", "--from needs a SERVICE"),
-        ("web -o yaml", "doctor prints text or json"),
+        ("web -o yaml", "--output: 'yaml' is not one of json."),
         ("web:80:90", "is not HOST:PORT"),
     ],
 )

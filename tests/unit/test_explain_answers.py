@@ -148,7 +148,7 @@ USAGE = [
     ("a ::", "'::' is not HOST:PORT"),
     ("a", "Wrong number of arguments."),
     ("a web --source-port 0", "not a port"),
-    ("a web -o yaml", "explain prints text or json, not yaml"),
+    ("a web -o yaml", "--output: 'yaml' is not one of json."),
 ]
 
 

@@ -38,7 +38,7 @@ def asked(folder: Path, *addresses: str) -> Asked:
         "192.0.2.1",
     ]
     words = ["10.244.0.9", "web"]
-    return ask("explain", settings_from(["explain", *words, *flags]), words, kernel=False)
+    return ask(settings_from(["explain", *words, *flags]), words, kernel=False)
 
 
 def answered(folder: Path, *addresses: str) -> Answer:

@@ -102,7 +102,7 @@ def test_both_formats_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], r
 
 ERRORS = [
     (("wbe",), 1, "Service default/wbe not found."),
-    (("-o", "yaml"), 2, "graph prints svg or dot, not yaml"),
+    (("-o", "yaml"), 2, "--output: 'yaml' is not one of svg, dot."),
 ]
 
 
