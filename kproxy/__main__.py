@@ -1,8 +1,8 @@
 """The entry point of `kproxy` and of `python -m kproxy`: how the process of a command ends.
 
 Ctrl-C ends a command without a traceback. The command itself catches KeyboardInterrupt. While its modules are
-imported, and after it has ended, Ctrl-C ends the process at once, as it ends programs that are not written in
-Python.
+imported, and after it has ended, Ctrl-C ends the process immediately, as it ends programs that are not
+written in Python.
 
 After the command, the process ends without Python's own end, which would deallocate all objects one by one.
 That would take a seventh of the time of a small sync. Commands close what they open, so only the buffers of

@@ -123,7 +123,7 @@ class _Command(click.Command):
         return super().parse_args(ctx, rest)
 
     def make_parser(self, ctx: click.Context) -> click.parser._OptionParser:
-        """Let click find `-f` at once, and split `-f=PATH`.
+        """Let click find `-f` in one step, and split `-f=PATH`.
 
         Otherwise it first looks for a long flag of this name, and prepares the error that there is none.
         """

@@ -1,6 +1,6 @@
 """Searches stale UDP flows in a thread of its own (reconcile/flows.py), and limits the CPU time of that.
 
-The flows of a first change are searched at once. The next search begins so much later that searches take
+The flows of a first change are searched immediately. The next search begins so much later that searches take
 SHARE of a CPU at most, and serves all changes until then. In its walk the kernel does not let other threads
 use the CPU, so a change that is to be programmed on this CPU waits for 10 ms.
 """

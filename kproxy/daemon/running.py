@@ -35,7 +35,7 @@ async def enduring(begin: Callable[[], Job]) -> None:
 async def run_until_signal(jobs: Iterable[Job], on_hangup: Callable[[], None]) -> None:
     """Run the jobs until SIGTERM or SIGINT, or until one of them ends, which raises its error.
 
-    SIGHUP calls `on_hangup`. While the jobs end, a second signal ends the process at once.
+    SIGHUP calls `on_hangup`. While the jobs end, a second signal ends the process immediately.
     """
     events, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in STOP:

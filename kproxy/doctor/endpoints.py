@@ -1,7 +1,7 @@
 """Looks at the applications behind endpoints: which sockets wait in the pods, and whether endpoints answer.
 
 The sockets are read, without a packet. Only if the command names one Service, a TCP connection is opened to
-its endpoints whose sockets cannot be read, for example those on other nodes, and closed at once.
+its endpoints whose sockets cannot be read, for example those on other nodes, and closed immediately.
 """
 
 from __future__ import annotations

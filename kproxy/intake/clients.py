@@ -5,7 +5,7 @@ files need some, too. So the connections of all listeners together have a limit,
 
 At the limit, a new client is accepted and another one is disconnected: the one that has been idle longest of
 the address with the most connections. So a kubelet or a load balancer, which has few connections and sends
-its request at once, is served while another address holds as many connections as it can.
+its request immediately, is served while another address holds as many connections as it can.
 """
 
 from __future__ import annotations

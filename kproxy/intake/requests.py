@@ -246,7 +246,7 @@ class _Connection:
         return False
 
     def close(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         self._parser.release()
         self._writer.transport.abort()
 

@@ -88,7 +88,10 @@ def _text(line: Line) -> Text:
 
 @contextmanager
 def _keyboard() -> Iterator[Callable[[float], bytes]]:
-    """Let keys arrive at once and unseen. Returns a function that waits for some, or for another size."""
+    """Let keys arrive without Enter, and do not show them.
+
+    Returns a function that waits for keys, or for another size of the terminal.
+    """
     keyboard = sys.stdin.fileno()
     before = termios.tcgetattr(keyboard)
 

@@ -357,7 +357,7 @@ CAUSES = (
     Cause(
         "KP053",
         "The node has no route to ClusterIPs",
-        "Pods reach the Service. The node itself gets \"Network is unreachable\" at once.",
+        "Pods reach the Service. The node itself gets \"Network is unreachable\" immediately.",
         "Add a default route, or a route to the range of ClusterIPs.",
         ("routes",),
         node.no_route_to_cluster_ips,

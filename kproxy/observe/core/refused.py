@@ -6,7 +6,7 @@ A refused packet leaves no entry in conntrack. So each packet counts that would 
 each datagram, and for TCP each SYN, also one that the client sends again because the first one was dropped.
 
 Between the first refusal of a Service and a minute without one, its refusals are one event. The log tells of
-it at once, and then less and less often.
+it immediately, and then less and less often.
 """
 
 from __future__ import annotations

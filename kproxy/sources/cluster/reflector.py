@@ -199,7 +199,7 @@ class Reflector:
             self._streamed = None
 
     def _without_stream(self, error: Exception) -> bool:
-        """Decide how to list after a streamed list failed. Returns True if pages may be tried at once."""
+        """Decide how to list after a streamed list failed. Returns True if pages may be tried immediately."""
         self._unpaged = False
         if isinstance(error, StatusError) and error.code in UNSUPPORTED:
             self._streams.refused(self._now())
