@@ -158,7 +158,7 @@ API_STREAM_IDLE_SECONDS = 10.0
 SERVICE_FRONTENDS = 100_000
 """They take kproxy 2.4 s and 200 MB. A Service of 95 kB can have 4,000,000."""
 SERVICE_SOURCES = 10_000
-"""The kernel's time grows with the square: 12,500 take 3 s, and 100,000 take 153 s. Meanwhile no program of
+"""The kernel takes 3 s for 12,500 at one address, and 153 s for 100,000. Meanwhile no program of
 the network namespace can change nftables."""
 SERVICE_ENDPOINTS = 1_000_000
 
