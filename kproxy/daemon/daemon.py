@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from kproxy.dns.nameserver import ClusterNameServer
     from kproxy.gateway.controller import Controller
     from kproxy.gateway.gateway import Gateway
+    from kproxy.observe.metrics import Metrics
     from kproxy.observe.status import StatusPage
 
 logger = logging.getLogger(__name__)
@@ -121,24 +122,32 @@ class Daemon(RoundObserver):
         observers: tuple[RoundObserver, ...] = (self.servers, reporter, self.recorder, self)
         if name_server:
             name_server.is_refused = self.reconciler.is_quarantined
-            from kproxy.dns.metrics import DnsMetrics  # not at the top: in a cluster, kproxy serves no names
-
-            self.servers.metrics.registry.register(DnsMetrics(name_server.resolver))
             observers = (name_server, *observers)
         if gateway:
-            self.servers.metrics.joined = gateway.join(self.servers.metrics.registry)
             observers = (gateway, *observers)
         if controller:
             observers = (*observers, controller)
         self.servers.health.other_warnings = self._warnings
+        self.servers.on_metrics = self._add_metrics
         self.loop = Loop(source, self.reconciler, periods, observers)
-        self._auditor = Auditor(self._dataplanes, self.loop, self.servers.metrics.audited)
+        self._auditor = Auditor(self._dataplanes, self.loop, self._audited)
         self.loop.check = self._auditor.request
         self._searcher = FlowSearcher((each.flows for each in self._dataplanes.values()), self.loop)
         self.revision = Revision()
         """The revision of `snapshot`, as of the last round."""
         self._programmed = asyncio.Event()
         self._ready = self._watching = False
+
+    def _add_metrics(self, metrics: Metrics) -> None:
+        if self._name_server:
+            from kproxy.dns.metrics import DnsMetrics  # not at the top: in a cluster, kproxy serves no names
+
+            metrics.registry.register(DnsMetrics(self._name_server.resolver))
+        if self._gateway:
+            metrics.joined = self._gateway.join(metrics.registry)
+
+    def _audited(self, family: Family, seconds: float) -> None:
+        self.servers.metrics.audited(family, seconds)
 
     def _status_page(self, access: StatusAccess, refused: RefusedCounters) -> StatusPage:
         from kproxy.observe.status import StatusPage  # not at the top: few daemons serve it
