@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from kproxy.cli.help import help_of
 from kproxy.cli.options import argument, kube_proxy_option, option
 from kproxy.cli.output import write
 from kproxy.problems import CommandLineError
@@ -93,6 +92,8 @@ def _names(error: click.UsageError) -> list[str]:
 def _help_option(verb: Verb | None) -> click.Option:
     def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if value and not ctx.resilient_parsing:
+            from kproxy.cli.help import help_of
+
             write(help_of(verb) + "\n")
             ctx.exit()
 

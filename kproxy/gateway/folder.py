@@ -10,7 +10,6 @@ start writes them again. So what another program writes to them has no effect.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -74,11 +73,13 @@ class Folders:
 
     def discard(self, folder: Path) -> None:
         """Remove a folder that is not used."""
-        shutil.rmtree(folder, ignore_errors=True)
+        from shutil import rmtree  # not at the top: each daemon imports this module, few have a gateway
+
+        rmtree(folder, ignore_errors=True)
 
     def remove(self) -> None:
         """Remove everything."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        self.discard(self.path)
 
     def _numbers(self) -> Iterator[int]:
         with suppress(FileNotFoundError):
