@@ -39,7 +39,7 @@ PAGES = (400, 401, 403, 404, 405, 408, 413, 429, 500, 502, 503, 504)
 LONGEST_PATH = 15_000
 """The maximum length of a canonical path. HAProxy cuts texts at its buffer of 16 KiB, without an error."""
 
-_HOST = r"^(?:(?:[a-z0-9_-]+[.])*[a-z0-9_-]+[.]?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$"
+_HOST = r"^(?:(?:[a-z0-9_-]+[.])*[a-z0-9_-]+[.]?|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?$"
 _HTTP = r"^(?:h2c?|http|tls)(?:/|$)"
 """Protocols to which a connection cannot be upgraded: requests in it would not be compared with routes."""
 _BAD_ESCAPE = r"%(?:[01]|7f|.?$|[^0-9a-f]|.[^0-9a-f])"
@@ -192,6 +192,10 @@ _LOOK_UP_PATH = (
 _FORWARD = (
     f"http-request del-header Upgrade if {{ req.hdr(upgrade) -m reg -i -- {quoted(_HTTP)} }}",
     "http-request del-header HTTP2-Settings",
+    # A Service that is a proxy removes the headers that Connection names. HAProxy adds close and keep-alive.
+    "http-request del-header Connection"
+    " unless { req.hdr(connection) -i upgrade } { req.hdr(upgrade) -m found }",
+    "http-request set-header Connection Upgrade if { req.hdr(connection) -m found }",
     "http-request set-header X-Forwarded-For %[src]",
     "http-request set-header X-Real-IP %[src]",
     "http-request set-header X-Forwarded-Proto %[var(txn.scheme)]",
