@@ -30,6 +30,14 @@ LARGEST_RETRY_AFTER = 300
 MESSAGE_CHARACTERS = 4000
 PROBLEMS_LOGGED = 100
 
+# --- one object, in a file or of an API server ---
+
+OBJECT_ITEMS = 15_000
+"""Kubernetes allows 1,000 endpoints and 100 ports of an EndpointSlice. Services for media streams have up to
+10,000 ports. An item takes up to 20 us."""
+OBJECT_NOTES = 10
+"""An empty endpoint has two bytes, and the warning about it 300."""
+
 # --- responses to readiness probes ---
 
 PROBE_BYTES = 256 * KIB
@@ -140,8 +148,6 @@ API_OBJECT = 4 * MIB
 API_OBJECTS = 200_000
 API_INVALID = 5_000
 """Each needs as much memory and time as some valid ones."""
-API_WARNINGS = 10
-"""An empty endpoint has two bytes, and the warning about it 300."""
 API_TEXT = 512 * MIB
 API_PAGES_WITHOUT_NEWS = 100
 API_ERROR = 64 * KIB
@@ -213,6 +219,7 @@ class Limit(NamedTuple):
 
 _FILES = "Files and pipes, standard input"
 _SERVER = "An API server"
+_OBJECTS = "An object, in a file or of an API server"
 _SHOWN = "The log and messages"
 _ENGINES = "Container engines (`--pods-from`)"
 _SERVICES = "Services, slices and Gateways"
@@ -259,8 +266,11 @@ TABLE = (
         "",
         "the document is a problem",
     ),
-    Limit(_FILES, "unknown fields of an object", UNKNOWN_FIELDS, "", "the others are not reported"),
     Limit(_FILES, "problems, and warnings, of a file", PROBLEMS_OF_FILE, "", "the others are counted"),
+    Limit(_OBJECTS, "items of a list or a map", OBJECT_ITEMS, "", "the object is a problem"),
+    Limit(_OBJECTS, "weights in an annotation", OBJECT_ITEMS, "", "they are ignored"),
+    Limit(_OBJECTS, "unknown fields, in a file", UNKNOWN_FIELDS, "", "the others are not reported"),
+    Limit(_OBJECTS, "invalid parts, and warnings", OBJECT_NOTES, "", "the others are counted"),
     Limit(_SERVICES, "ports x addresses of a Service", SERVICE_FRONTENDS, "", "the Service is a problem"),
     Limit(
         _SERVICES,
@@ -422,7 +432,6 @@ TABLE = (
     Limit(_API, "one event of a watch", API_OBJECT, "bytes", _KEPT),
     Limit(_API, "objects of one kind", API_OBJECTS, "", _KEPT),
     Limit(_API, "invalid objects of one kind", API_INVALID, "", _KEPT),
-    Limit(_API, "warnings about one object", API_WARNINGS, "", "the others are counted"),
     Limit(_API, "text of all objects of one kind", API_TEXT, "bytes", _KEPT),
     Limit(_API, "pages of one list without a new object", API_PAGES_WITHOUT_NEWS, "", _KEPT),
     Limit(_API, "body of an error", API_ERROR, "bytes", "the rest is not read"),

@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from kproxy.decode.fields import FieldError
 from kproxy.decode.schema import all_fields
-from kproxy.decode.text import reason
+from kproxy.decode.text import TooManyError, reason, too_many
 from kproxy.problems import LONGEST_WORD, most_similar
 
 TYPES = {
@@ -30,6 +30,7 @@ RENDER_FIRST = "a template: render it first"
 LONGEST = 60
 """The maximum length of a value in a message."""
 _WRONG_TYPE = r"Expected `([^`]*)`(?:, got `([^`]*)`)?"
+_TOO_MANY = r"Expected `(?:array|object)` of length <= (\d+)"
 _MISSING = r"Object missing required field `(\w+)`"
 _STEP = r"([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])"
 _TEMPLATE = r"\{\{|\{%|<%|\$\{|\$\(|\$[A-Z_]"
@@ -44,6 +45,8 @@ def describe(error: Exception, content: Any) -> tuple[str, str]:
     if isinstance(error, FieldError):
         message = _missing(content, error.path) if str(error) == IS_MISSING else str(error)
         return error.path, f"{message}: {RENDER_FIRST}" if re.search(_TEMPLATE, message) else message
+    if isinstance(error, TooManyError):
+        return error.path, str(error)
     if not isinstance(error, msgspec.ValidationError):
         return "", reason(error)
     message, _, place = str(error).partition(" - at ")
@@ -52,6 +55,8 @@ def describe(error: Exception, content: Any) -> tuple[str, str]:
     if missing := re.fullmatch(_MISSING, message):
         path = f"{path}.{missing[1]}".lstrip(".")
         return path, _missing(content, path)
+    if items := re.fullmatch(_TOO_MANY, message):
+        return path, too_many(int(items[1]))
     found = re.fullmatch(_WRONG_TYPE, message)
     if found and not in_key and content is not UNSET:
         expected = [name for name in found[1].split(" | ") if name != "null"]

@@ -15,6 +15,7 @@ from typing import TypeGuard, TypeVar, cast
 import msgspec
 
 from kproxy.decode import wire
+from kproxy.limits import OBJECT_NOTES
 from kproxy.model import (
     Address,
     Annotations,
@@ -64,14 +65,22 @@ class Notes:
         """What kube-proxy ignores or reads in its own way, as kproxy does."""
         self.left_out: list[tuple[str, str]] = []
         """Invalid parts, without which the object is used."""
+        self.more = 0
+        """How many others there are of both."""
 
     def warn(self, path: str, message: str) -> None:
         """Add a warning."""
-        self.warnings.append((path, message))
+        self._add(self.warnings, path, message)
 
     def leave_out(self, error: FieldError) -> None:
         """Add an invalid part."""
-        self.left_out.append((error.path, str(error)))
+        self._add(self.left_out, error.path, str(error))
+
+    def _add(self, notes: list[tuple[str, str]], path: str, message: str) -> None:
+        if len(notes) < OBJECT_NOTES:
+            notes.append((path, message))
+        else:
+            self.more += 1
 
 
 def checked(path: str, check: Callable[[str], T], text: str) -> T:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct, field
 
-from kproxy.decode.wire import Metadata
+from kproxy.decode.wire import Many, Map, Metadata
 
 Generation: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
@@ -43,12 +43,12 @@ class GatewayClass(Wire):
 class LabelSelectorRequirement(Wire):
     key: str
     operator: str
-    values: list[str] | None = None
+    values: Many[str] | None = None
 
 
 class LabelSelector(Wire):
-    match_labels: dict[str, str] | None = None
-    match_expressions: list[LabelSelectorRequirement] | None = None
+    match_labels: Map[str] | None = None
+    match_expressions: Many[LabelSelectorRequirement] | None = None
 
 
 class RouteNamespaces(Wire):
@@ -63,7 +63,7 @@ class RouteGroupKind(Wire):
 
 class AllowedRoutes(Wire):
     namespaces: RouteNamespaces | None = None
-    kinds: list[RouteGroupKind] | None = None
+    kinds: Many[RouteGroupKind] | None = None
 
 
 class SecretReference(Wire):
@@ -75,8 +75,8 @@ class SecretReference(Wire):
 
 class ListenerTLS(Wire):
     mode: str | None = None
-    certificate_refs: list[SecretReference] | None = None
-    options: dict[str, str] | None = None
+    certificate_refs: Many[SecretReference] | None = None
+    options: Map[str] | None = None
 
 
 class Listener(Wire):
@@ -95,9 +95,9 @@ class GatewayAddress(Wire):
 
 class GatewaySpec(Wire):
     gateway_class_name: str
-    listeners: list[Listener]
-    addresses: list[GatewayAddress] | None = None
-    infrastructure: dict[str, Any] | None = None
+    listeners: Many[Listener]
+    addresses: Many[GatewayAddress] | None = None
+    infrastructure: Map[Any] | None = None
 
 
 class Gateway(Wire):
@@ -136,8 +136,8 @@ class HTTPValueMatch(Wire):
 
 class HTTPRouteMatch(Wire):
     path: HTTPPathMatch | None = None
-    headers: list[HTTPValueMatch] | None = None
-    query_params: list[HTTPValueMatch] | None = None
+    headers: Many[HTTPValueMatch] | None = None
+    query_params: Many[HTTPValueMatch] | None = None
     method: str | None = None
 
 
@@ -147,9 +147,9 @@ class HTTPHeader(Wire):
 
 
 class HTTPHeaderFilter(Wire):
-    set: list[HTTPHeader] | None = None
-    add: list[HTTPHeader] | None = None
-    remove: list[str] | None = None
+    set: Many[HTTPHeader] | None = None
+    add: Many[HTTPHeader] | None = None
+    remove: Many[str] | None = None
 
 
 class HTTPPathModifier(Wire):
@@ -177,14 +177,14 @@ class HTTPRouteFilter(Wire):
     response_header_modifier: HTTPHeaderFilter | None = None
     request_redirect: HTTPRequestRedirect | None = None
     url_rewrite: HTTPURLRewrite | None = field(default=None, name="urlRewrite")
-    request_mirror: dict[str, Any] | None = None
-    cors: dict[str, Any] | None = None
-    extension_ref: dict[str, Any] | None = None
-    external_auth: dict[str, Any] | None = None
+    request_mirror: Map[Any] | None = None
+    cors: Map[Any] | None = None
+    extension_ref: Map[Any] | None = None
+    external_auth: Map[Any] | None = None
 
 
 class HTTPBackendReference(BackendReference):
-    filters: list[HTTPRouteFilter] | None = None
+    filters: Many[HTTPRouteFilter] | None = None
 
 
 class HTTPTimeouts(Wire):
@@ -194,18 +194,18 @@ class HTTPTimeouts(Wire):
 
 class HTTPRule(Wire):
     name: str | None = None
-    matches: list[HTTPRouteMatch] | None = None
-    filters: list[HTTPRouteFilter] | None = None
-    backend_refs: list[HTTPBackendReference] | None = None
+    matches: Many[HTTPRouteMatch] | None = None
+    filters: Many[HTTPRouteFilter] | None = None
+    backend_refs: Many[HTTPBackendReference] | None = None
     timeouts: HTTPTimeouts | None = None
-    retry: dict[str, Any] | None = None
-    session_persistence: dict[str, Any] | None = None
+    retry: Map[Any] | None = None
+    session_persistence: Map[Any] | None = None
 
 
 class HTTPRouteSpec(Wire):
-    parent_refs: list[ParentReference] | None = None
-    hostnames: list[str] | None = None
-    rules: list[HTTPRule] | None = None
+    parent_refs: Many[ParentReference] | None = None
+    hostnames: Many[str] | None = None
+    rules: Many[HTTPRule] | None = None
 
 
 class HTTPRoute(Wire):
@@ -215,12 +215,12 @@ class HTTPRoute(Wire):
 
 class L4Rule(Wire):
     name: str | None = None
-    backend_refs: list[BackendReference] | None = None
+    backend_refs: Many[BackendReference] | None = None
 
 
 class L4RouteSpec(Wire, kw_only=True):
-    parent_refs: list[ParentReference] | None = None
-    rules: list[L4Rule]
+    parent_refs: Many[ParentReference] | None = None
+    rules: Many[L4Rule]
 
 
 class L4Route(Wire):
@@ -241,8 +241,8 @@ class ReferenceGrantTo(Wire):
 
 
 class ReferenceGrantSpec(Wire):
-    from_: list[ReferenceGrantFrom]
-    to: list[ReferenceGrantTo]
+    from_: Many[ReferenceGrantFrom]
+    to: Many[ReferenceGrantTo]
 
 
 class ReferenceGrant(Wire):

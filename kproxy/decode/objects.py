@@ -217,7 +217,8 @@ def decode_object(
             notes.warnings += unknown_fields(known.schema, content) if usual is None else ()
             notes.warnings += misplaced_fields(obj)
     except Exception as error:  # of any type: no object may end the program
-        raise UndecodableError(source, subject_of(kind, to_python(content)), kind, content, error) from None
+        loaded = to_python(content)
+        raise UndecodableError(source, subject_of(kind, loaded), kind, loaded, error) from None
     if notes.warnings or notes.left_out:
         return _with_notes(DecodedObject(obj.metadata, models), notes, source, kind, to_python(content))
     return DecodedObject(obj.metadata, models)
@@ -250,6 +251,8 @@ def _with_notes(decoded: DecodedObject, notes: Notes, source: str, kind: str, co
     for problem in left_out:
         unreadable.add(kind, content, problem)
     warnings = [Problem(source, subject, *note) for note in notes.warnings]
+    if notes.more:
+        warnings.append(Problem(source, subject, "", f"there are {notes.more:,} more warnings"))
     return replace(decoded, warnings=warnings, left_out=left_out, unreadable=unreadable)
 
 

@@ -19,10 +19,11 @@ from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from msgspec import UNSET, to_builtins
+from msgspec import UNSET, DecodeError, to_builtins
 
 from kproxy.decode import wire
-from kproxy.decode.text import Encoded, MalformedError, reason
+from kproxy.decode.text import Encoded, MalformedError, TooManyError, reason
+from kproxy.limits import OBJECT_ITEMS
 
 T = TypeVar("T")
 Convert: TypeAlias = Callable[[Any], Any]
@@ -186,9 +187,11 @@ class Protobuf(Encoded):
     """An object in protobuf. It is decoded to the types in NUMBERS."""
 
     def convert(self, kind: type[T]) -> T:
-        """Decode it. Raises MalformedError."""
+        """Decode it. Raises MalformedError and TooManyError."""
         try:
             return cast(T, _parser(cast(Any, kind))(self.data))
+        except TooManyError:
+            raise
         except Exception as error:
             raise MalformedError(reason(error)) from None
 
@@ -198,7 +201,7 @@ class Protobuf(Encoded):
         for kind in kinds:  # if the labels are invalid, the name may be valid
             try:
                 metadata = to_builtins(self.convert(kind).metadata)
-            except MalformedError:
+            except DecodeError:
                 continue
             return {"metadata": {name: value for name, value in metadata.items() if value}}
         return UNSET
@@ -347,8 +350,11 @@ def _maker(kind: Any) -> Convert:
 
     def make(message: Any) -> Any:
         found = list(values(message))
-        for place, convert in converted:
-            found[place] = convert(found[place])
+        try:
+            for place, convert in converted:
+                found[place] = convert(found[place])
+        except TooManyError as error:
+            raise TooManyError(_joined(kind.__struct_encode_fields__[place], error.path)) from None
         return result(*found)
 
     return make
@@ -364,7 +370,7 @@ def _converter(field: _Field) -> Convert | None:
         return None if field.is_required else {int: _number, bool: _truth}.get(field.type)
     convert = _parser(field.type) if field.type in SHARED else _maker(field.type)
     if field.is_list:
-        return lambda values: [convert(each) for each in values] if values else None
+        return lambda values: [convert(each) for each in _few(values)] if values else None
     return (lambda data: convert(data) if data else None) if field.type in SHARED else convert
 
 
@@ -377,12 +383,23 @@ def _truth(value: int) -> bool | None:
 
 
 def _list(values: Any) -> list[Any] | None:
-    return values[:] if values else None
+    return _few(values)[:] if values else None
 
 
 def _dict(entries: Any) -> dict[str, str] | None:
     """Return a map. Its keys are those of many objects, so they are one text in memory."""
-    return {intern(key): entries[key] for key in entries} if entries else None
+    return {intern(key): entries[key] for key in _few(entries)} if entries else None
+
+
+def _few(values: Any) -> Any:
+    """Return a list or a map, if it has not too many items. Raises TooManyError, which then gets its path."""
+    if len(values) > OBJECT_ITEMS:
+        raise TooManyError("")
+    return values
+
+
+def _joined(field: str, path: str) -> str:
+    return f"{field}.{path}" if path else field
 
 
 def _time(seconds: int | None) -> str:

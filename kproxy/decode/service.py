@@ -26,7 +26,7 @@ from kproxy.decode.fields import (
     unicast_address,
     usable,
 )
-from kproxy.limits import SERVICE_FRONTENDS, SERVICE_SOURCES
+from kproxy.limits import OBJECT_ITEMS, SERVICE_FRONTENDS, SERVICE_SOURCES
 from kproxy.model import (
     Address,
     Balance,
@@ -219,10 +219,14 @@ def _health_check_node_port(spec: wire.ServiceSpec, kind: str, external_local: b
 
 def _weights(annotations: dict[str, str], notes: Notes) -> dict[str, int]:
     """Parse `pod-a=3, 10.0.0.7=2`: the weight of an endpoint, by the name of its pod or its address."""
-    if WEIGHTS not in annotations:
+    text = annotations.get(WEIGHTS)
+    if not text:
+        return NO_WEIGHTS
+    if text.count(",") >= OBJECT_ITEMS:
+        notes.warn(f"metadata.annotations[{WEIGHTS}]", f"has more than {OBJECT_ITEMS:,} entries: ignored")
         return NO_WEIGHTS
     weights: dict[str, int] = {}
-    for entry in filter(str.strip, annotations[WEIGHTS].split(",")):
+    for entry in filter(str.strip, text.split(",")):
         found = WEIGHT.fullmatch(entry)
         if found and 1 <= int(found[2]) <= MAX_WEIGHT:
             weights[found[1]] = int(found[2])

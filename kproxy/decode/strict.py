@@ -81,6 +81,8 @@ def _narrowed(type_: Any, schema: str) -> Any:
     """Return the type of a field with each struct in it replaced by its strict type."""
     if isinstance(type_, type) and issubclass(type_, Struct):
         return _type(type_, schema) if schema else type_
+    if get_origin(type_) is Annotated:
+        return Annotated[_narrowed(type_.__origin__, schema), *type_.__metadata__]
     if get_origin(type_) in (list, Union, UnionType):
         args = [_narrowed(each, schema) for each in get_args(type_)]
         return list[args[0]] if get_origin(type_) is list else reduce(or_, args)  # type: ignore[valid-type]

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, Raw
 
+from kproxy.limits import OBJECT_ITEMS
+
 T = TypeVar("T")
 
 _NOT_BEFORE_VALUES = bytes(set(range(256)) - set(b",[{"))
@@ -36,6 +38,19 @@ class Encoded:
 
 class MalformedError(msgspec.DecodeError):
     """Bytes are not JSON or protobuf, or a value cannot be represented. The message has no full stop."""
+
+
+class TooManyError(msgspec.DecodeError):
+    """A list or a map of an object in protobuf has too many items. `path` names it, without indices."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(too_many(OBJECT_ITEMS))
+        self.path = path
+
+
+def too_many(items: int) -> str:
+    """Return the message about a list or a map."""
+    return f"has more than {items:,} items"
 
 
 def from_json(text: bytes | bytearray | Raw, kind: type[T]) -> T:

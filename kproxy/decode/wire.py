@@ -7,10 +7,17 @@ Python evaluates the annotations here when it defines the types (there is no `fr
 annotations`). msgspec needs their values, and would have to compile the text of each.
 """
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
+from kproxy.limits import OBJECT_ITEMS
+
+T = TypeVar("T")
+
+Many: TypeAlias = Annotated[list[T], Meta(max_length=OBJECT_ITEMS)]
+"""A list of an object. Each item can take some microseconds, and have two bytes."""
+Map: TypeAlias = Annotated[dict[str, T], Meta(max_length=OBJECT_ITEMS)]
 Int32: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 """A number that kproxy only displays. The API server has the same limit, and msgpack has one, too."""
 
@@ -22,8 +29,8 @@ class Wire(Struct, rename="camel", gc=False):
 class Metadata(Wire):
     name: str | None = None
     namespace: str | None = None
-    labels: dict[str, str | None] | None = None
-    annotations: dict[str, str | None] | None = None
+    labels: Map[str | None] | None = None
+    annotations: Map[str | None] | None = None
     creation_timestamp: str | None = None
     resource_version: str | None = None
     deletion_timestamp: str | None = None
@@ -48,19 +55,19 @@ class SessionAffinityConfig(Wire):
 
 class ServiceSpec(Wire):
     type: str | None = None
-    ports: list[ServicePort] | None = None
-    selector: dict[str, Any] | None = None
+    ports: Many[ServicePort] | None = None
+    selector: Map[Any] | None = None
     cluster_ip: str | None = field(default=None, name="clusterIP")
-    cluster_ips: list[str] | None = field(default=None, name="clusterIPs")
-    ip_families: list[str] | None = None
+    cluster_ips: Many[str] | None = field(default=None, name="clusterIPs")
+    ip_families: Many[str] | None = None
     ip_family_policy: str | None = None
     session_affinity: str | None = None
     session_affinity_config: SessionAffinityConfig | None = None
     publish_not_ready_addresses: bool | None = None
     internal_traffic_policy: str | None = None
     external_traffic_policy: str | None = None
-    external_ips: list[str] | None = field(default=None, name="externalIPs")
-    load_balancer_source_ranges: list[str] | None = None
+    external_ips: Many[str] | None = field(default=None, name="externalIPs")
+    load_balancer_source_ranges: Many[str] | None = None
     allocate_load_balancer_node_ports: bool | None = None
     health_check_node_port: int | None = None
     load_balancer_ip: str | None = field(default=None, name="loadBalancerIP")
@@ -76,7 +83,7 @@ class LoadBalancerIngress(Wire):
 
 
 class LoadBalancerStatus(Wire):
-    ingress: list[LoadBalancerIngress] | None = None
+    ingress: Many[LoadBalancerIngress] | None = None
 
 
 class ObjectStatus(Wire):
@@ -106,8 +113,8 @@ class Hint(Wire):
 
 
 class EndpointHints(Wire):
-    for_zones: list[Hint] | None = None
-    for_nodes: list[Hint] | None = None
+    for_zones: Many[Hint] | None = None
+    for_nodes: Many[Hint] | None = None
 
 
 class ObjectReference(Wire):
@@ -117,7 +124,7 @@ class ObjectReference(Wire):
 
 
 class Endpoint(Wire):
-    addresses: list[str] | None = None
+    addresses: Many[str] | None = None
     conditions: EndpointConditions | None = None
     node_name: str | None = None
     hints: EndpointHints | None = None
@@ -128,8 +135,8 @@ class Endpoint(Wire):
 class EndpointSlice(Wire):
     metadata: Metadata
     address_type: str
-    endpoints: list[Endpoint] | None = None
-    ports: list[EndpointPort] | None = None
+    endpoints: Many[Endpoint] | None = None
+    ports: Many[EndpointPort] | None = None
 
 
 class EndpointAddress(Wire):
@@ -140,14 +147,14 @@ class EndpointAddress(Wire):
 
 
 class EndpointSubset(Wire):
-    addresses: list[EndpointAddress] | None = None
-    not_ready_addresses: list[EndpointAddress] | None = None
-    ports: list[EndpointPort] | None = None
+    addresses: Many[EndpointAddress] | None = None
+    not_ready_addresses: Many[EndpointAddress] | None = None
+    ports: Many[EndpointPort] | None = None
 
 
 class Endpoints(Wire):
     metadata: Metadata
-    subsets: list[EndpointSubset] | None = None
+    subsets: Many[EndpointSubset] | None = None
 
 
 class ContainerPort(Wire):
@@ -157,7 +164,7 @@ class ContainerPort(Wire):
 
 
 class ExecAction(Wire):
-    command: list[str] | None = None
+    command: Many[str] | None = None
 
 
 class HTTPHeader(Wire):
@@ -170,7 +177,7 @@ class HTTPGetAction(Wire):
     path: str | None = None
     host: str | None = None
     scheme: str | None = None
-    http_headers: list[HTTPHeader] | None = None
+    http_headers: Many[HTTPHeader] | None = None
 
 
 class TCPSocketAction(Wire):
@@ -198,7 +205,7 @@ class Probe(Wire):
 class Container(Wire):
     name: str | None = None
     image: str | None = None
-    ports: list[ContainerPort] | None = None
+    ports: Many[ContainerPort] | None = None
     readiness_probe: Probe | None = None
     restart_policy: str | None = None
 
@@ -208,9 +215,9 @@ class ReadinessGate(Wire):
 
 
 class PodSpec(Wire):
-    containers: list[Container] | None = None
-    init_containers: list[Container] | None = None
-    readiness_gates: list[ReadinessGate] | None = None
+    containers: Many[Container] | None = None
+    init_containers: Many[Container] | None = None
+    readiness_gates: Many[ReadinessGate] | None = None
     node_name: str | None = None
     enable_service_links: bool | None = None
     host_network: bool | None = None
@@ -237,11 +244,11 @@ class ContainerStatus(Wire):
 class PodStatus(Wire):
     phase: str | None = None
     pod_ip: str | None = field(default=None, name="podIP")
-    pod_ips: list[IP] | None = field(default=None, name="podIPs")
+    pod_ips: Many[IP] | None = field(default=None, name="podIPs")
     host_ip: str | None = field(default=None, name="hostIP")
-    host_ips: list[IP] | None = field(default=None, name="hostIPs")
-    conditions: list[Condition] | None = None
-    container_statuses: list[ContainerStatus] | None = None
+    host_ips: Many[IP] | None = field(default=None, name="hostIPs")
+    conditions: Many[Condition] | None = None
+    container_statuses: Many[ContainerStatus] | None = None
 
 
 class Pod(Wire):
@@ -258,8 +265,8 @@ class Taint(Wire):
 
 class NodeSpec(Wire):
     pod_cidr: str | None = field(default=None, name="podCIDR")
-    pod_cidrs: list[str] | None = field(default=None, name="podCIDRs")
-    taints: list[Taint] | None = None
+    pod_cidrs: Many[str] | None = field(default=None, name="podCIDRs")
+    taints: Many[Taint] | None = None
     unschedulable: bool | None = None
 
 
@@ -276,8 +283,8 @@ class NodeInfo(Wire):
 
 
 class NodeStatus(Wire):
-    addresses: list[NodeAddress] | None = None
-    conditions: list[Condition] | None = None
+    addresses: Many[NodeAddress] | None = None
+    conditions: Many[Condition] | None = None
     node_info: NodeInfo | None = None
 
 
@@ -311,7 +318,7 @@ class IngressPath(Wire):
 
 
 class IngressHTTP(Wire):
-    paths: list[IngressPath] | None = None
+    paths: Many[IngressPath] | None = None
 
 
 class IngressRule(Wire):
@@ -320,7 +327,7 @@ class IngressRule(Wire):
 
 
 class IngressTLS(Wire):
-    hosts: list[str] | None = None
+    hosts: Many[str] | None = None
     secret_name: str | None = None
 
 
@@ -328,8 +335,8 @@ class IngressSpec(Wire):
     ingress_class_name: str | None = None
     default_backend: IngressBackend | None = None
     backend: IngressBackend | None = None
-    rules: list[IngressRule] | None = None
-    tls: list[IngressTLS] | None = None
+    rules: Many[IngressRule] | None = None
+    tls: Many[IngressTLS] | None = None
 
 
 class Ingress(Wire):
@@ -350,8 +357,8 @@ class IngressClass(Wire):
 class Secret(Wire):
     metadata: Metadata
     type: str | None = None
-    data: dict[str, str | None] | None = None
-    string_data: dict[str, str | None] | None = None
+    data: Map[str | None] | None = None
+    string_data: Map[str | None] | None = None
 
 
 class OwnerReference(Wire):
@@ -359,11 +366,11 @@ class OwnerReference(Wire):
 
 
 class OwnedMetadata(Metadata):
-    owner_references: list[OwnerReference] | None = None
+    owner_references: Many[OwnerReference] | None = None
 
 
 class TemplateSpec(PodSpec):
-    node_selector: dict[str, str | None] | None = None
+    node_selector: Map[str | None] | None = None
 
 
 class PodTemplate(Wire):
@@ -374,12 +381,12 @@ class PodTemplate(Wire):
 class SelectorRequirement(Wire):
     key: str
     operator: str
-    values: list[str] | None = None
+    values: Many[str] | None = None
 
 
 class LabelSelector(Wire):
-    match_labels: dict[str, str | None] | None = None
-    match_expressions: list[SelectorRequirement] | None = None
+    match_labels: Map[str | None] | None = None
+    match_expressions: Many[SelectorRequirement] | None = None
 
 
 class WorkloadSpec(Wire):
@@ -395,7 +402,7 @@ class Workload(Wire):
 
 class ReplicationControllerSpec(Wire):
     replicas: Int32 | None = None
-    selector: dict[str, str | None] | None = None
+    selector: Map[str | None] | None = None
     template: PodTemplate | None = None
 
 
@@ -405,7 +412,7 @@ class ReplicationController(Wire):
 
 
 class ServiceCIDRSpec(Wire):
-    cidrs: list[str] | None = None
+    cidrs: Many[str] | None = None
 
 
 class ServiceCIDR(Wire):
@@ -463,7 +470,7 @@ class Identified(Wire):
 
 class BookmarkMeta(Wire):
     resource_version: str | None = None
-    annotations: dict[str, str] | None = None
+    annotations: Map[str] | None = None
 
 
 class Bookmark(Wire):

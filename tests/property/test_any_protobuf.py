@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kproxy.decode import wire
 from kproxy.decode.protobuf import NUMBERS, SHARED, SHORT, Protobuf, event
 from kproxy.decode.text import from_json
-from kproxy.limits import API_WARNINGS
+from kproxy.limits import OBJECT_NOTES
 from kproxy.model import Service
 from kproxy.problems import InvalidResponseError, LimitError
 from kproxy.sources.cluster.core.events import Event
@@ -389,6 +389,6 @@ def test_the_warnings_about_many_tiny_parts_are_counted() -> None:
     metadata = field(1, field(1, "web-1") + field(3, "default") + labels)
     change = read(metadata + field(4, "IPv4") + field(2, "") * 1_234, resource=SLICES).change
     assert change
-    assert len(change.warnings) == API_WARNINGS + 1
+    assert len(change.warnings) == OBJECT_NOTES + 1
     assert str(change.warnings[0]).startswith("cluster: EndpointSlice default/web-1: endpoints[0]")
     assert str(change.warnings[-1]) == "cluster: EndpointSlice default/web-1: there are 1,224 more warnings"

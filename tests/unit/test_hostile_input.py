@@ -16,7 +16,7 @@ import pytest
 
 from kproxy.decode import Decoded, Document, decode, wire
 from kproxy.decode.objects import CAUSES
-from kproxy.limits import PROBLEMS_OF_FILE
+from kproxy.limits import OBJECT_ITEMS, PROBLEMS_OF_FILE
 from kproxy.model import NamespacedName
 from kproxy.problems import InvalidResponseError, Problem, UsageError
 from kproxy.settings.kubeproxy import KIND
@@ -134,7 +134,7 @@ def test_a_kind_of_any_length_resembles_no_known_kind() -> None:
 
 
 def test_many_ports_take_time_in_proportion_to_their_number() -> None:
-    ports = ", ".join(f'{{"name": "p{port}", "port": {port}}}' for port in range(1, 40_000))
+    ports = ", ".join(f'{{"name": "p{port}", "port": {port}}}' for port in range(1, OBJECT_ITEMS + 1))
     decoded, problems = read(WEB.replace('[{"port": 80}]', f"[{ports}]") % ("", ""))
     assert not problems
     assert len(decoded.state.services) == 1

@@ -21,7 +21,6 @@ from kproxy.limits import (
     API_OBJECTS,
     API_PAGES_WITHOUT_NEWS,
     API_TEXT,
-    API_WARNINGS,
     MIB,
 )
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service, ServiceCIDR
@@ -107,16 +106,8 @@ def change_of(resource: ApiResource, content: Content) -> ObjectChange:
     model = decoded.models[0] if decoded.models else None
     assert model is None or isinstance(model, Followed)
     key = model.name if isinstance(model, Service) else object_name(metadata)
-    warnings = _first((*decoded.warnings, *decoded.left_out))
+    warnings = (*decoded.left_out, *decoded.warnings)
     return ObjectChange(kind, key, model, None, trigger, metadata.resource_version or "", warnings, size)
-
-
-def _first(warnings: tuple[Problem, ...]) -> tuple[Problem, ...]:
-    """Return the first warnings, and how many more there are."""
-    first, more = warnings[:API_WARNINGS], len(warnings) - API_WARNINGS
-    if more <= 0:
-        return warnings
-    return (*first, Problem(SOURCE, first[0].object, "", f"there are {more:,} more warnings"))
 
 
 def _too_long(resource: ApiResource, content: Content) -> ObjectChange:
