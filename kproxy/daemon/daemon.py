@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.auditor import Auditor
-from kproxy.daemon.flows import FlowSearcher
+from kproxy.daemon.flows import StaleSearcher
 from kproxy.daemon.loop import Loop, Periods, freeze_memory
 from kproxy.daemon.refusals import RefusalWatch
 from kproxy.daemon.running import Job, enduring, run_until_signal
@@ -132,7 +132,8 @@ class Daemon(RoundObserver):
         self.loop = Loop(source, self.reconciler, periods, observers)
         self._auditor = Auditor(self._dataplanes, self.loop, self._audited)
         self.loop.check = self._auditor.request
-        self._searcher = FlowSearcher((each.flows for each in self._dataplanes.values()), self.loop)
+        stale = [stale for each in self._dataplanes.values() for stale in (each.flows, each.affinity)]
+        self._searcher = StaleSearcher(stale, self.loop)
         self.revision = Revision()
         """The revision of `snapshot`, as of the last round."""
         self._programmed = asyncio.Event()

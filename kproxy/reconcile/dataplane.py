@@ -9,7 +9,7 @@ the table, `restore` writes it back. If another program changed elements, `repai
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from ipaddress import ip_address
@@ -39,6 +39,7 @@ from kproxy.nft.ruleset import SetDeclaration, Skeleton
 from kproxy.nft.structure import Structure, TableFlags
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import KproxyError, TransactionError, UnsupportedFamily
+from kproxy.reconcile.affinity import Concerned, Entry, StaleAffinity, entries_of
 from kproxy.reconcile.ahead import ReadAhead, read_set
 from kproxy.reconcile.core.refusals import describe, may_be_race, refused_elements
 from kproxy.reconcile.core.repair import NEW_TABLE, Repair, compare, has_same_form, is_counting
@@ -159,6 +160,7 @@ class Dataplane:
         self._absent = False
         """The kernel does not support this family, so there is no table."""
         self.flows = StaleFlows(netlink, family)
+        self.affinity = StaleAffinity(family)
 
     def set_options(self, options: Options) -> bool:
         """Set the options. Returns whether they changed; then `reconcile` must be called."""
@@ -210,22 +212,6 @@ class Dataplane:
                 if attempt == ATTEMPTS - 1:
                     raise
         raise AssertionError("unreachable")
-
-    def _affinity(self, protocol: Protocol) -> list[tuple[AffinityKey, PackedSocket]]:
-        """Return the affinity entries: key and endpoint. Repeated if a program commits during the dump."""
-        for _ in range(ATTEMPTS):
-            before = self.netlink.generation()
-            try:
-                elements = self.netlink.elements(self.family, affinity_map(protocol))
-                entries = [read_element(element) for element in elements]
-            except NetlinkError as error:
-                if is_missing(error):
-                    return []
-                raise
-            if self.netlink.generation() == before:
-                break
-        found = ((key, value) for key, value in entries if isinstance(value, bytes))
-        return [(AffinityKey(key), PackedSocket(value)) for key, value in found]
 
     def is_gone(self) -> bool:
         """Whether the table does not exist, although the kernel supports the family."""
@@ -303,20 +289,22 @@ class Dataplane:
     def _execute(
         self,
         todo: Plan,
-        sticky: bool,
+        concerned: Concerned,
         flow_rules_of: Callable[[], Mapping[PackedSocket, FlowRule]],
         structure: Sequence[BatchMessage] = (),
     ) -> EndedFlows:
         """Commit a plan that `applied` already contains, and with its switch the messages of `structure`.
 
-        The transaction that removes endpoints also removes their clients' affinity entries. These are removed
-        once more after it, because a packet may have written one in between. Then UDP flows to removed
-        endpoints are ended, or wait: `flow_rules_of` is called only then, so the commit does not wait for it.
-        The sweep comes last: if kproxy is killed before it, the remaining slots show the next comparison
-        which flows to end.
+        `concerned` are the frontends whose affinity entries may be stale now. The transaction that removes
+        endpoints also removes the entries of their clients. These are removed once more after it, because a
+        packet may have written one in between. If there are many entries, they wait. Then UDP flows to
+        removed endpoints are ended, or wait: `flow_rules_of` is called only then, so the commit does not wait
+        for it. The sweep comes last: if kproxy is killed before it, the remaining slots show the next
+        comparison which flows to end.
         """
         newly_local = _newly_local(todo)
-        for protocol in Protocol if sticky and todo else ():
+        protocols = [each for each in _protocols(concerned) if not self.affinity.may_wait(each)]
+        for protocol in protocols if todo else ():
             stale = self._stale_affinity(protocol, newly_local)
             if stale:
                 todo.switch.forget[affinity_map(protocol)] = [*stale]
@@ -326,9 +314,11 @@ class Dataplane:
         except TransactionError:
             self._undo(todo)
             raise
-        for protocol in Protocol if sticky else ():
-            stale = self._stale_affinity(protocol, newly_local)
-            self._forget(affinity_map(protocol), stale)
+        for protocol in _protocols(concerned):
+            if protocol in protocols:
+                self._forget(affinity_map(protocol), self._stale_affinity(protocol, newly_local))
+            else:
+                self.affinity.wait(protocol, concerned, newly_local)
         flows = flow_rules_of()
         ended = self.flows.end(flows, may_wait(flows, todo))
         try:
@@ -344,13 +334,23 @@ class Dataplane:
         return replace(report, handshakes=ended.flows, warnings=report.warnings + ended.warnings)
 
     def _stale_affinity(self, protocol: Protocol, newly_local: set[FrontendKey]) -> list[AffinityKey]:
+        return self._stale(entries_of(self.netlink, self.family, protocol), protocol, newly_local)
+
+    def _stale(
+        self, entries: Iterable[Entry], protocol: Protocol, newly_local: set[FrontendKey]
+    ) -> list[AffinityKey]:
         def is_inside(client: Address) -> bool:
             pods = self.options.pod_cidrs
             return any(ip_address(client) in network for network in pods) or is_local(client)
 
-        return stale_affinity(self._affinity(protocol), protocol, self.applied, newly_local, is_inside)
+        return stale_affinity(entries, protocol, self.applied, newly_local, is_inside)
 
     def _forget(self, name: SetName, keys: list[AffinityKey]) -> None:
+        if keys and kernel_since(6, 3):
+            transaction = Transaction()
+            transaction.forget[name] = [*keys]
+            self._commit(transaction)
+            return
         for key in keys:
             try:
                 self.netlink.commit(element_messages(NFT_MSG_DELSETELEM, self.family, name, {key: b""}))
@@ -504,7 +504,7 @@ class Dataplane:
         else:
             try:
                 structure = self._prepare(rules, actual, repair)
-                ended = self._execute(todo, sticky=True, flow_rules_of=flows, structure=structure)
+                ended = self._execute(todo, concerned=None, flow_rules_of=flows, structure=structure)
             except TransactionError:
                 if actual is None:
                     self._find_structure(rules)  # raises an error that names what this host lacks
@@ -554,14 +554,16 @@ class Dataplane:
         if self._absent:
             return Report(self.family, (), 0, 0, ())
         todo = plan_change(self.applied, delta.specs, delta.elements)
-        sticky = any(may_end_affinity(self.applied, todo.switch, change) for change in todo.changes)
+        concerned = {
+            each.side.key for each in todo.changes if may_end_affinity(self.applied, todo.switch, each)
+        }
         flows = partial(flow_rules, self.applied, delta.specs, todo)
         counted = self._may_count(self.endpoints + _growth(todo), self._counted)
         if counted != self._counted:
             return self._change_counting(todo, counted, flows)
         self._create_chains(todo)
         self._apply(todo)
-        ended = self._execute(todo, sticky, flows)
+        ended = self._execute(todo, concerned, flows)
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
 
     def _change_counting(
@@ -585,13 +587,23 @@ class Dataplane:
         return Report(self.family, todo.changes, *_counts(todo), (), *ended, counting=counting)
 
     def end_found_flows(self) -> Report | None:
-        """End the stale UDP flows that the last search found. Returns None if there is nothing to report."""
+        """End the stale UDP flows that the last search found, and forget the stale affinity entries.
+
+        Returns None if there is nothing to report.
+        """
+        for protocol, found in self.affinity.take_found().items():
+            stale = self._stale(found.items(), protocol, self.affinity.newly_local)
+            self._forget(affinity_map(protocol), stale)
         ended = self.flows.end_found()
         return Report(self.family, (), 0, 0, (), *ended) if any(ended) else None
 
     def end_waiting_flows(self) -> None:
         """End the stale UDP flows that wait for a search."""
         self.flows.end_all()
+
+
+def _protocols(concerned: Concerned) -> Iterable[Protocol]:
+    return Protocol if concerned is None else dict.fromkeys(map(frontend_protocol, concerned))
 
 
 def _chains_of(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from kproxy.kernel.netlink.core.elements import element_messages, read_element
 from kproxy.kernel.netlink.socket import Interrupted, Netlink
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import Value
-from kproxy.reconcile import dataplane
+from kproxy.reconcile import affinity, dataplane
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Delta, Desired, compile_frontends, difference
 from kproxy.table.layout import affinity_map
@@ -146,8 +146,11 @@ def test_affinity_maps_are_read_completely_during_commits(monkeypatch: pytest.Mo
                 other.commit(element_messages(NFT_MSG_DELSETELEM, Family.IPV4, name, some))
                 return read_element(element)
 
-            monkeypatch.setattr(dataplane, "read_element", disturbed)
-            return sum(key in new[0] for key in {key for key, _ in table._affinity(Protocol.TCP)})
+            monkeypatch.setattr(affinity, "read_element", disturbed)
+            return sum(
+                key in new[0]
+                for key in {key for key, _ in affinity.entries_of(netlink, Family.IPV4, Protocol.TCP)}
+            )
 
     assert in_fresh_namespace(remembered) == clients
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kproxy.daemon.flows import FlowSearcher
+from kproxy.daemon.flows import StaleSearcher
 from kproxy.kernel.conntrack import EndedFlows, FoundFlows, StaleEntry
 from kproxy.kernel.netlink.socket import unusable
 from kproxy.model import Family
@@ -171,7 +171,7 @@ def test_a_daemon_searches_after_rounds_and_wakes_the_loop_if_it_finds_something
 ) -> None:
     async def story() -> list[int]:
         loop: Any = Loop(stale, 2)
-        searcher = FlowSearcher([stale], loop)
+        searcher = StaleSearcher([stale], loop)
         running = asyncio.create_task(searcher.run())
         searcher.look()  # nothing waits
         stale.end({A: KEEP_ONE}, may_wait=True)
