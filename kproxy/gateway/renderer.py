@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from kproxy.gateway.certificates import SOON, Checks
 from kproxy.gateway.core.configuration import Configuration
 from kproxy.gateway.core.endpoints import Services
-from kproxy.gateway.core.httproute import http_certificates, http_routing, joined
+from kproxy.gateway.core.httproute import http_certificates, http_routing, joined, taken_ports
 from kproxy.gateway.core.ingress import Objects, Ports, certificates_of, route
 from kproxy.gateway.core.render import Rendered, render, with_endpoints
 from kproxy.gateway.core.routes import Routing
@@ -108,7 +108,8 @@ class Renderer:
         rendered = render(routing)
         served = frozenset(each.owner.name for each in routing.routes if each.owner.kind == "Ingress")
         problems = limited([*_refusals(whole, self._refused), *routed.problems, *rendered.problems])
-        return Rendering(rendered, routing, problems, limited(routed.warnings), served)
+        warnings = limited([*routed.warnings, *taken_ports(routing)])
+        return Rendering(rendered, routing, problems, warnings, served)
 
 
 def _refusals(routing: Routing, refused: Mapping[str, str]) -> Iterator[Problem]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from kproxy.gateway.core.httproute import taken_ports
 from kproxy.gateway.core.routes import (
     Host,
+    Listener,
     Match,
     Owner,
     PathKind,
     PathMatch,
     Respond,
     Route,
+    Routing,
     ValueMatch,
     literal_prefix,
     precedence,
@@ -75,3 +78,22 @@ def test_a_route_comes_before_another(first: Route, second: Route) -> None:
 )
 def test_paths_that_match_begin_with_the_literal_prefix(regex: str, prefix: str) -> None:
     assert literal_prefix(PathMatch(PathKind.REGEX, regex)) == prefix
+
+
+@pytest.mark.parametrize(
+    ("port", "foreign", "ingresses", "warns"),
+    [(80, False, True, True), (80, True, True, False), (81, False, True, False), (80, False, False, False)],
+)
+def test_a_gateway_that_takes_a_port_of_the_ingresses_is_named(
+    port: int, foreign: bool, ingresses: bool, warns: bool
+) -> None:
+    gateway = Owner("Gateway", NamespacedName("default", "edge"), Origin("edge.yaml", ""))
+    listeners = (
+        Listener("http", 80),
+        Listener("default.edge", port, "192.0.2.10", foreign=foreign, owner=gateway),
+    )
+    found = taken_ports(Routing(listeners, (ROUTE,) if ingresses else ()))
+    assert [str(each) for each in found] == [
+        "edge.yaml: Gateway default/edge: spec.listeners: "
+        "it has port 80 of 192.0.2.10, where Ingresses get no requests then"
+    ] * warns

@@ -30,6 +30,7 @@ from kproxy.gatewayapi import (
 from kproxy.gatewayapi import Listener as GatewayListener
 from kproxy.gatewayapi import Route as HTTPRoute
 from kproxy.model import Address, NamespacedName, Secret, format_address, gateway_owner
+from kproxy.problems import Problem
 
 WITH_TLS = {"HTTP": False, "HTTPS": True}
 """The protocols of listeners that HAProxy serves, and whether they use TLS."""
@@ -81,6 +82,19 @@ def joined(one: routes.Routing, other: routes.Routing) -> routes.Routing:
     """Return both routings as one."""
     failing = one.failing_port or other.failing_port
     return routes.Routing((*one.listeners, *other.listeners), (*one.routes, *other.routes), failing)
+
+
+def taken_ports(found: routes.Routing) -> Iterator[Problem]:
+    """Yield a warning for each listener of a Gateway that has a port of the Ingresses at a node's address.
+
+    The kernel prefers it to the listener for all addresses. At an address of the pool, that is intended.
+    """
+    ports = {each.name: each.port for each in found.listeners if each.owner is None}
+    used = {ports[each.listener] for each in found.routes if each.listener in ports}
+    for each in found.listeners:
+        if each.owner and each.port in used and not each.foreign:
+            message = f"it has port {each.port} of {each.address}, where Ingresses get no requests then"
+            yield Problem(each.owner.origin.source, str(each.owner), "spec.listeners", message)
 
 
 class _Used(NamedTuple):

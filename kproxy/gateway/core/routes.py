@@ -275,7 +275,7 @@ class Listener(Struct, frozen=True):
     """ "" for all addresses, of both families."""
     tls: bool = False
     certificates: tuple[Certificate, ...] = ()
-    """With TLS, a client that asks for another name gets no connection."""
+    """With TLS, a client that asks for another name gets one without hosts, else no connection."""
     foreign: bool = False
     """Whether the address need not be one of this host: addresses of the pool move between nodes."""
     owner: Owner | None = None
