@@ -21,7 +21,7 @@ from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.claims import all_frontends
 from kproxy.settings.text import networks
 from kproxy.table.compile import compile_frontends
-from kproxy.table.layout import NUMBERED
+from kproxy.table.layout import is_numbered
 from kproxy.table.plan import plan
 from kproxy.table.skeleton import NumberedChains, Options, numbered_chains, skeleton
 from tests.support import SERVICE_CIDRS, Manifest
@@ -67,7 +67,7 @@ class Truth:
             ]
             repair = compare(structure, self._expect(family, numbered_chains(dataplane.applied)))
             found += [f"{family}: rules: {name}" for name in repair.damage]
-            found += [f"{family}: lacks {name}" for name in repair.chains if NUMBERED.fullmatch(name)]
+            found += [f"{family}: lacks {name}" for name in repair.chains if is_numbered(name)]
             if repair.replace:
                 found.append(f"{family}: a declaration is wrong")
         return found

@@ -25,7 +25,7 @@ CLEANUP = "--cleanup"
 """kube-proxy's flag for what is a verb of kproxy."""
 VERBOSITY = "--v"
 """klog's flag. Only its number distinguishes it from kproxy's switch `-v`."""
-EXTRA_ARGUMENTS = re.compile(r"Got unexpected extra (arguments?) \((.*)\)")
+EXTRA_ARGUMENTS = r"Got unexpected extra (arguments?) \((.*)\)"
 """click's message about operands that a verb does not take."""
 
 
@@ -76,7 +76,7 @@ def sentence(error: click.UsageError) -> str:
             return f"{error.option_name} does not take a value."
         case click.BadOptionUsage():
             return f"{error.option_name} needs a value."
-        case _ if extra := EXTRA_ARGUMENTS.fullmatch(error.message):
+        case _ if extra := re.fullmatch(EXTRA_ARGUMENTS, error.message):
             only_files = "-f" in _names(error) and "operands" not in _names(error)
             hint = " For more than one path, repeat -f, or name their folder." if only_files else ""
             return f"Unexpected {extra[1]}: {extra[2]}.{hint}"

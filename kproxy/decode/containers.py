@@ -22,9 +22,9 @@ from kproxy.model import (
     TCPSocketAction,
 )
 
-LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-HEADER_NAME = re.compile(r"[-A-Za-z0-9]+")
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+HEADER_NAME = r"[-A-Za-z0-9]+"
+CONTROL = r"[\x00-\x08\x0a-\x1f\x7f]"
 LARGEST = 2**31 - 1
 
 
@@ -49,7 +49,7 @@ def _sidecars_and_containers(spec: wire.PodSpec) -> Iterator[tuple[str, wire.Con
 
 def _container(path: str, entry: wire.Container) -> Container:
     name = entry.name or ""
-    if name and (not LABEL.fullmatch(name) or len(name) > 63):
+    if name and (not re.fullmatch(LABEL, name) or len(name) > 63):
         raise FieldError(f"{path}.name", f"{name!r} is not a DNS label: {LABEL_RULE}")
     ports = tuple(
         EndpointPort(
@@ -117,9 +117,9 @@ def _http_get(path: str, action: wire.HTTPGetAction, ports: tuple[EndpointPort, 
         raise FieldError(f"{path}.scheme", f"{scheme!r} is not one of HTTP, HTTPS")
     headers = [(header.name, header.value or "") for header in action.http_headers or []]
     for index, (name, value) in enumerate(headers):
-        if not HEADER_NAME.fullmatch(name):
+        if not re.fullmatch(HEADER_NAME, name):
             raise FieldError(f"{path}.httpHeaders[{index}].name", f"{name!r} is not an HTTP header name")
-        if CONTROL.search(value):
+        if re.search(CONTROL, value):
             raise FieldError(f"{path}.httpHeaders[{index}].value", "contains control characters")
     port = _port(f"{path}.port", action.port, ports)
     return HTTPGetAction(port, action.path or "/", action.host or "", scheme, tuple(headers))

@@ -44,7 +44,7 @@ CONSISTENT_HASH = "kproxy.io/consistent-hash"
 HASHES = {"client": Balance.CLIENT, "client-port": Balance.CLIENT_PORT}
 MAX_WEIGHT = 100
 NO_WEIGHTS: dict[str, int] = {}
-WEIGHT = re.compile(r"\s*([^\s=]+)\s*=\s*([0-9]{1,3})\s*")
+WEIGHT = r"\s*([^\s=]+)\s*=\s*([0-9]{1,3})\s*"
 DEFAULT_AFFINITY_SECONDS = 10800
 SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 FAMILY_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
@@ -227,7 +227,7 @@ def _weights(annotations: dict[str, str], notes: Notes) -> dict[str, int]:
         return NO_WEIGHTS
     weights: dict[str, int] = {}
     for entry in filter(str.strip, text.split(",")):
-        found = WEIGHT.fullmatch(entry)
+        found = re.fullmatch(WEIGHT, entry)
         if found and 1 <= int(found[2]) <= MAX_WEIGHT:
             weights[found[1]] = int(found[2])
         else:

@@ -48,7 +48,6 @@ from kproxy.reconcile.flows import StaleFlows
 from kproxy.table.compile import Delta, Desired
 from kproxy.table.flows import FlowRule, flow_rules, may_wait, new_frontends, put_back
 from kproxy.table.layout import (
-    NUMBERED,
     TABLE,
     AffinityKey,
     EndpointScope,
@@ -61,6 +60,7 @@ from kproxy.table.layout import (
     endpoints_map,
     frontend_protocol,
     is_frontend,
+    is_numbered,
 )
 from kproxy.table.plan import (
     Plan,
@@ -424,7 +424,7 @@ class Dataplane:
         try:
             self.netlink.commit(removal(self.family, TABLE, repair.extra_sets, repair.extra_chains))
         except NetlinkError as error:
-            if not all(NUMBERED.fullmatch(name) for name in (*repair.extra_sets, *repair.extra_chains)):
+            if not all(map(is_numbered, (*repair.extra_sets, *repair.extra_chains))):
                 raise self._refused(error, Transaction()) from error
 
     # --- operations ---

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _SEPARATOR = "---"
 _BYTE_ORDER_MARK = re.compile(r"^\ufeff+", re.MULTILINE)
 """At the start of a line, as in files that were written one behind the other."""
-_JSON_OBJECT = re.compile(r"\s*\{\s*([\"}]|\Z)")
-_TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{\w")
+_JSON_OBJECT = r"\s*\{\s*([\"}]|\Z)"
+_TEMPLATE = r"\{\{|\{%|<%|\$\{\w"
 """What Helm, Jinja, ERB and envsubst expect where values are to be filled in."""
 _BETWEEN = re.compile(r"(\s|^---$)*", re.MULTILINE)
 _DIRECTIVES = re.compile(r"(?:\s|%.*\n|#.*\n)*")
@@ -92,7 +92,7 @@ def _parse(source: str, data: bytes, check: Callable[[], None], texts: Texts) ->
     if text.count("\n---") > DOCUMENTS:
         return [Problem(source, "", "", f"has more than {DOCUMENTS} documents")]
     found = _better(text, found, list(_parse_documents(source, text, check, texts)))
-    if _has_problem(found) and (template := _TEMPLATE.search(text)):
+    if _has_problem(found) and (template := re.search(_TEMPLATE, text)):
         line = text.count("\n", 0, template.start()) + 1
         found = [Problem(source, "", "", f"line {line}: a template: render it first")]
     return found
@@ -133,7 +133,7 @@ def _better(
     text: str, json_: list[Document | Problem] | None, yaml_: list[Document | Problem]
 ) -> list[Document | Problem]:
     """Return the results of the parser for YAML, or for JSON if that read more documents."""
-    if json_ is None or not _has_problem(yaml_) or not _JSON_OBJECT.match(text):
+    if json_ is None or not _has_problem(yaml_) or not re.match(_JSON_OBJECT, text):
         return yaml_
     return max(json_, yaml_, key=lambda found: sum(isinstance(item, Document) for item in found))
 

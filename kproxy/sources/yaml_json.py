@@ -58,11 +58,11 @@ _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+
 _BASES = (16, 2, 8, 10)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _TAGGED = {
-    "null": re.compile("null"),
-    "bool": re.compile("true|false"),
-    "int": re.compile("-?[0-9]+"),
-    "float": re.compile("-?[0-9].*"),
-    "timestamp": re.compile(r'"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?"'),
+    "null": "null",
+    "bool": "true|false",
+    "int": "-?[0-9]+",
+    "float": "-?[0-9].*",
+    "timestamp": r'"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?"',
 }
 """What the JSON of a scalar with this tag looks like."""
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -250,7 +250,7 @@ def _not_plain(event: ScalarEvent, plain: _Plain) -> str:
     if tag not in _TAGGED:
         raise _unknown_tag(event)
     text = plain[event.value] if tag != "timestamp" else quoted(event.value)
-    if not _TAGGED[tag].fullmatch(text):
+    if not re.fullmatch(_TAGGED[tag], text):
         raise ConstructorError(None, None, f"found a value that is not of the tag !!{tag}", _mark(event))
     return text
 

@@ -318,9 +318,13 @@ def draw_chain(scope: EndpointScope, slots: int) -> str:
 
 
 _OUTSIDE = f"({EndpointScope.LOCAL.prefix})?"
-_CHAIN = re.compile(rf"{_OUTSIDE}({'|'.join(Balance)})-(\d+)")
-NUMBERED = re.compile(rf"{_CHAIN.pattern}|{_OUTSIDE}draw-\d+|{REMEMBER_PATTERN}")
-"""Matches the names of numbered chains, which exist only while an element leads to them."""
+_SLOT_CHAIN = rf"{_OUTSIDE}({'|'.join(Balance)})-(\d+)"
+_NUMBERED = rf"{_SLOT_CHAIN}|{_OUTSIDE}draw-\d+|{REMEMBER_PATTERN}"
+
+
+def is_numbered(name: str) -> bool:
+    """Whether it is the name of a numbered chain, which exists only while an element leads to it."""
+    return re.fullmatch(_NUMBERED, name) is not None
 
 
 def slot_chain_of(verdict: Value | None) -> SlotChain | None:
@@ -331,7 +335,7 @@ def slot_chain_of(verdict: Value | None) -> SlotChain | None:
 @lru_cache(maxsize=4096)
 def _slot_chain(text: str) -> SlotChain | None:
     """Parse the text of a verdict. Cached, because 10,000 frontends share a few verdicts."""
-    found = _CHAIN.fullmatch(text.partition(" ")[2])
+    found = re.fullmatch(_SLOT_CHAIN, text.partition(" ")[2])
     if not found:
         return None
     scope = EndpointScope.LOCAL if found[1] else EndpointScope.ALL

@@ -9,7 +9,6 @@ import pytest
 from kproxy.model import Balance, Family, Protocol, parse_address
 from kproxy.nft.elements import Elements, Verdict
 from kproxy.table.layout import (
-    NUMBERED,
     ChainName,
     EndpointScope,
     FrontendSide,
@@ -19,6 +18,7 @@ from kproxy.table.layout import (
     affinity_map,
     endpoints_map,
     frontend_key,
+    is_numbered,
     pack_socket,
     remember_chain,
     remember_timeout,
@@ -36,7 +36,7 @@ KEY = frontend_key(parse_address("10.96.0.9"), Protocol.TCP, 80)
 @pytest.mark.parametrize("slot_chain", SLOT_CHAINS, ids=lambda slot_chain: str(slot_chain.chain))
 def test_the_name_of_a_slot_chain_can_be_parsed(slot_chain: SlotChain) -> None:
     assert slot_chain_of(Verdict(f"goto {slot_chain.chain}", "a/b:c")) == slot_chain
-    assert NUMBERED.fullmatch(slot_chain.chain)
+    assert is_numbered(slot_chain.chain)
     assert is_sticky(Verdict(f"goto {slot_chain.chain}")) is (slot_chain.balance is Balance.STICKY)
 
 
@@ -58,7 +58,7 @@ def test_slot_chains_have_different_names() -> None:
 )
 def test_other_verdicts_lead_to_no_slots(text: str) -> None:
     assert slot_chain_of(Verdict(text)) is None
-    assert not NUMBERED.fullmatch(Verdict(text).chain)
+    assert not is_numbered(Verdict(text).chain)
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\n\0\0\1\0P\0\0"])
@@ -68,12 +68,12 @@ def test_other_values_lead_to_no_slots(value: bytes | None) -> None:
 
 @pytest.mark.parametrize("chain", ["remember-60", "remember-86400"])
 def test_chains_of_timeouts_are_numbered(chain: str) -> None:
-    assert NUMBERED.fullmatch(chain)
+    assert is_numbered(chain)
 
 
 @pytest.mark.parametrize("chain", ["remember", "remember-x", "services", "masq-always", "output"])
 def test_other_chains_are_not_numbered(chain: str) -> None:
-    assert not NUMBERED.fullmatch(chain)
+    assert not is_numbered(chain)
 
 
 @pytest.mark.parametrize(

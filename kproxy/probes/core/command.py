@@ -20,7 +20,7 @@ RUNNERS = {
     "nerdctl": "nerdctl exec {pod}",
 }
 """Named templates. `podman kube play` names its containers POD-CONTAINER."""
-PLACEHOLDER = re.compile(r"\{(\w*)\}")
+PLACEHOLDER = r"\{(\w*)\}"
 KNOWN = ("namespace", "pod", "container")
 
 
@@ -33,7 +33,7 @@ class CommandTemplate:
         self._words = shlex.split(RUNNERS.get(text, text))
         if not self._words:
             raise ValueError("is empty")
-        for name in (name for word in self._words for name in PLACEHOLDER.findall(word)):
+        for name in (name for word in self._words for name in re.findall(PLACEHOLDER, word)):
             if name not in KNOWN:
                 raise ValueError(f"{{{name}}} is not one of {', '.join(f'{{{known}}}' for known in KNOWN)}")
 
@@ -51,4 +51,5 @@ class CommandTemplate:
     def words(self, pod: NamespacedName, container: str, command: Sequence[str]) -> list[str]:
         """Return the command line that runs `command` in a container."""
         values = {"namespace": pod.namespace, "pod": pod.name, "container": container}
-        return [*(PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in self._words), *command]
+        words = (re.sub(PLACEHOLDER, lambda found: values[found[1]], word) for word in self._words)
+        return [*words, *command]

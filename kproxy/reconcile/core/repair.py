@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from kproxy.model import Protocol
 from kproxy.nft.structure import Structure, TableFlags
-from kproxy.table.layout import NUMBERED, endpoints_map
+from kproxy.table.layout import endpoints_map, is_numbered
 
 ENDPOINTS_MAPS = frozenset(map(endpoints_map, Protocol))
 
@@ -52,7 +52,7 @@ def compare(actual: Structure | None, expected: Structure) -> Repair:
     chains = [name for name, chain in expected.chains.items() if actual.chains.get(name) != chain]
     extra_sets = [name for name in actual.sets if name not in expected.sets]
     extra_chains = [name for name in actual.chains if name not in expected.chains]
-    numbered = {n for n in (*chains, *extra_chains) if NUMBERED.fullmatch(n)} - (
+    numbered = set(filter(is_numbered, (*chains, *extra_chains))) - (
         actual.chains.keys() & expected.chains.keys()
     )
     damage = [n for n in (*sets, *contents, *chains, *extra_sets, *extra_chains) if n not in numbered]
