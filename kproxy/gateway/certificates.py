@@ -12,7 +12,7 @@ import os
 import re
 import ssl
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -81,7 +81,8 @@ def examine(chain: bytes, key: bytes) -> Checked:
     pem = b"\n".join((*certificates, keys[0], b""))
     try:
         found = _handshake(pem, certificates[-1])
-        return Checked(pem, expires=int(ssl.cert_time_to_seconds(str(found["notAfter"]))))
+        expires = int(ssl.cert_time_to_seconds(str(found["notAfter"])))
+        return Checked(pem, expires=expires, hosts=tuple(_hosts(found)))
     except ssl.SSLCertVerificationError as error:
         reason = f"the certificate cannot be used: {error.verify_message}"
         return Checked(reason=reason, early=error.verify_code == NOT_YET_VALID)
@@ -89,6 +90,13 @@ def examine(chain: bytes, key: bytes) -> Checked:
         return Checked(reason=_reason(error))
     except (ValueError, KeyError):  # for example a name in it that is not UTF-8
         return Checked(reason="the certificate cannot be read")
+
+
+def _hosts(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the hosts in a certificate, which only without a list of them is its common name."""
+    listed = [value.lower() for kind, value in found.get("subjectAltName", ()) if kind == "DNS"]
+    names = (value.lower() for part in found.get("subject", ()) for key, value in part if key == "commonName")
+    yield from listed or names
 
 
 def _handshake(pem: bytes, trusted: bytes) -> dict[str, Any]:

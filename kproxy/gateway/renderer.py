@@ -12,7 +12,7 @@ from kproxy.gateway.certificates import SOON, Checks
 from kproxy.gateway.core.configuration import Configuration
 from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.httproute import http_certificates, http_routing, joined, taken_ports
-from kproxy.gateway.core.ingress import Objects, Ports, certificates_of, route
+from kproxy.gateway.core.ingress import Objects, Ports, certificates_of, route, wrong_hosts
 from kproxy.gateway.core.render import Rendered, render, with_endpoints
 from kproxy.gateway.core.routes import Routing
 from kproxy.model import NamespacedName
@@ -108,7 +108,8 @@ class Renderer:
         rendered = render(routing)
         served = frozenset(each.owner.name for each in routing.routes if each.owner.kind == "Ingress")
         problems = limited([*_refusals(whole, self._refused), *routed.problems, *rendered.problems])
-        warnings = limited([*routed.warnings, *taken_ports(routing)])
+        wrong = wrong_hosts(routing.listeners, checked, objects.secrets)
+        warnings = limited([*routed.warnings, *taken_ports(routing), *wrong])
         return Rendering(rendered, routing, problems, warnings, served)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from kproxy.gateway.certificates import Checks, examine, self_signed
+from kproxy.gateway.core.ingress import wrong_hosts
+from kproxy.gateway.core.routes import Certificate, Listener
 from kproxy.model import NamespacedName, Origin, Secret
 
 NOW = time.time()
@@ -171,3 +173,31 @@ def test_a_certificate_is_examined_once(pair: tuple[bytes, bytes], monkeypatch: 
     first = checks.check([NAME], secrets, NOW)
     monkeypatch.setattr("kproxy.gateway.certificates.examine", None)
     assert checks.check([NAME], secrets, NOW) == first
+
+
+def test_the_hosts_of_a_certificate(pair: tuple[bytes, bytes], folder: Path) -> None:
+    assert set(examine(*pair).hosts) == {"a.test", "*.b.test"}
+    found = examine(
+        (folder / "own.crt").read_bytes() + (folder / "ca.crt").read_bytes(),
+        (folder / "own.key").read_bytes(),
+    )
+    assert found.hosts == ("own",)  # the common name, without a list of hosts
+
+
+@pytest.mark.parametrize(
+    ("used", "wrong"),
+    [
+        (("a.test", "x.b.test", "*.b.test"), ""),
+        (("b.test", "x.y.b.test", "a.test", "*.test"), "*.test, b.test, x.y.b.test"),
+        ((), ""),
+    ],
+)
+def test_a_certificate_that_is_used_for_other_hosts_is_named(
+    pair: tuple[bytes, bytes], used: tuple[str, ...], wrong: str
+) -> None:
+    listeners = [Listener("https", 443, tls=True, certificates=(Certificate("default/tls", b"", used),))]
+    found = wrong_hosts(listeners, {NAME: examine(*pair)}, secret())
+    expected = (
+        f"f: Secret default/tls: data[tls.crt]: the certificate is not for {wrong}: clients refuse it there"
+    )
+    assert [str(each) for each in found] == [expected] * bool(wrong)

@@ -40,7 +40,7 @@ from kproxy.gateway.core.routes import (
 from kproxy.gatewayapi import NO_OBJECTS, GatewayObjects
 from kproxy.limits import GATEWAY_COMBINATIONS
 from kproxy.model import Address, Ingress, IngressBackend, IngressClass, IngressPath, NamespacedName, Secret
-from kproxy.problems import Problem
+from kproxy.problems import Problem, enumeration
 
 CONTROLLER = "kproxy.io/ingress-controller"
 """spec.controller of IngressClasses whose Ingresses kproxy serves."""
@@ -92,6 +92,8 @@ class Checked(NamedTuple):
     """Seconds since 1970."""
     early: bool = False
     """Whether it cannot be used because it is not valid yet."""
+    hosts: tuple[str, ...] = ()
+    """The hosts that are in it."""
 
 
 class Routed(NamedTuple):
@@ -385,6 +387,22 @@ def _choices(canary: Canary) -> Iterator[tuple[ValueMatch, bool]]:
     if canary.cookie:
         for word, chosen in (("always", True), ("never", False)):
             yield ValueMatch("cookie", f"(?:^|; ?){canary.cookie}={word}(?:;|$)", regex=True), chosen
+
+
+def wrong_hosts(
+    listeners: Iterable[Listener],
+    checked: Mapping[NamespacedName, Checked],
+    secrets: Mapping[NamespacedName, Secret],
+) -> Iterator[Problem]:
+    """Yield a warning for each certificate that is used for hosts that are not in it."""
+    used: dict[str, set[str]] = defaultdict(set)
+    for certificate in (each for listener in listeners for each in listener.certificates):
+        used[certificate.name].update(certificate.hosts)
+    for name, found in sorted(checked.items()):
+        others = [host for host in sorted(used[str(name)]) if not _covering(host, found.hosts)]
+        if others and found.hosts:
+            message = f"the certificate is not for {enumeration(others)}: clients refuse it there"
+            yield Problem(secrets[name].origin.source, f"Secret {name}", "data[tls.crt]", message)
 
 
 def _covering(host: str, hosts: Iterable[str]) -> bool:
