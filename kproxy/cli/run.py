@@ -18,8 +18,26 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     require_root()
     check_daemon(settings, in_pod="KUBERNETES_SERVICE_HOST" in os.environ)
     if not settings.init_only:
-        _check_paths((*settings.manifests, *filter(None, [settings.kubeconfig])))
+        _check_input(settings)
     return run_daemon(settings)
+
+
+def _check_input(settings: Settings) -> None:
+    """Raise UsageError if there is nothing to follow. A kproxy that runs waits until there is again."""
+    if settings.manifests:
+        _check_paths(settings.manifests)
+    else:
+        _check_credentials(settings.kubeconfig)
+
+
+def _check_credentials(kubeconfig: str) -> None:
+    """Raise UsageError for an invalid kubeconfig or service account."""
+    from kproxy.sources.cluster.credentials import Credentials, CredentialsError  # not for manifests
+
+    try:
+        Credentials(Path(kubeconfig) if kubeconfig else None).check()
+    except CredentialsError as error:
+        raise UsageError(f"{error}.") from None
 
 
 def _check_paths(paths: Iterable[str]) -> None:

@@ -224,6 +224,23 @@ def test_an_invalid_kubeconfig_is_a_problem(secure: ApiServer, tmp_path: Path, c
         assert str(config) in follower.messages()[0]
 
 
+def test_a_kubeconfig_that_becomes_invalid_changes_nothing_until_it_is_valid(
+    secure: ApiServer, tmp_path: Path, authority: Authority
+) -> None:
+    with Follower(secure, tmp_path, user=token("first"), ca=authority.certificate) as follower:
+        config = tmp_path / "kubeconfig"
+        valid = config.read_text()
+        config.write_text("{")
+        secure.access.rotate("second")  # it is read again after a 401
+        reconnect(secure)
+        follower.wait(lambda: any(str(config) in message for message in follower.messages()))
+        assert follower.names() == ["web"]
+        config.write_text(valid.replace("first", "second"))
+        secure.create(service("new"))
+        follower.changed("new")
+        follower.wait(lambda: not follower.messages())
+
+
 def test_a_proxy_of_the_kubeconfig(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
     with Proxy() as proxy:
         arguments: dict[str, Any] = {

@@ -320,14 +320,50 @@ def test_overlapping_cluster_cidrs_are_merged(compile_: Compile) -> None:
 def test_a_daemon_does_not_start_with_a_usage_error(
     flags: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert started_with(flags, monkeypatch) == 2
+    assert message in capsys.readouterr().err
+
+
+KUBECONFIG = """current-context: c
+contexts: [{name: c, context: {cluster: k, user: u}}]
+clusters: [{name: k, cluster: {server: "http://192.0.2.1"}}]
+users: [{name: u, user: {USER}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: {", "line 2: not YAML: did not find expected node content."),
+        ("a: 1", "current-context: is missing: name one of the contexts."),
+        (KUBECONFIG.replace("USER", "tokenFile: /none"), "tokenFile: /none: No such file or directory."),
+        (KUBECONFIG.replace("USER", "client-key: /none"), "client-key: /none: No such file or directory."),
+        (KUBECONFIG.replace("USER", "token: 5"), "users[0].user.token: expected a string, got 5: in quotes."),
+    ],
+)
+def test_a_daemon_does_not_start_with_an_invalid_kubeconfig(
+    text: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(text)
+    assert started_with(f"--kubeconfig {path}", monkeypatch) == 2
+    assert f"kproxy: {path}: {message}" in capsys.readouterr().err
+
+
+def started_with(flags: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run `kproxy run` up to the start of the daemon, which must not happen. Returns the exit status."""
+
     def run_daemon(_: object) -> int:
         raise AssertionError("it starts")
 
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr("kproxy.cli.run.require_root", lambda: None)
     monkeypatch.setattr("kproxy.cli.run.run_daemon", run_daemon)
-    assert main(["run", *flags.split()]) == 2
-    assert message in capsys.readouterr().err
+    return main(["run", *flags.split()])
 
 
 def test_an_unexpected_error_is_one_line(

@@ -40,6 +40,12 @@ def header(folder: Path, user: Any) -> str | None:
     return credentials.authorization()
 
 
+def check_failure(path: Path) -> str:
+    with pytest.raises(CredentialsError) as error:
+        Credentials(path).check()
+    return str(error.value).removeprefix(f"{path}: ")
+
+
 def failure(path: Path) -> str:
     with pytest.raises(CredentialsError) as error:
         Credentials(path).load()
@@ -85,15 +91,15 @@ def test_paths_start_at_the_folder_of_the_kubeconfig(tmp_path: Path, monkeypatch
         ({"clusters": [{"name": "k", "cluster": {"server": "a"}}] * 2}, "clusters: k is there twice"),
         ({"clusters": [{"name": "k", "cluster": {}}]}, "clusters: k: server: is missing"),
         ({"users": None}, "users: u is missing, although context c refers to it"),
-        ({"user": {"tokenFile": "none"}}, "{folder}/none: No such file or directory"),
-        ({"user": {"tokenFile": "empty"}}, "{folder}/empty is empty"),
-        ({"user": {"client-certificate": "none"}}, "{folder}/none: No such file or directory"),
+        ({"user": {"tokenFile": "none"}}, "tokenFile: {folder}/none: No such file or directory"),
+        ({"user": {"tokenFile": "empty"}}, "tokenFile: {folder}/empty is empty"),
+        ({"user": {"client-certificate": "none"}}, "client-certificate: {folder}/none: No such file or directory"),
         ({"user": {"client-certificate-data": "YQ=="}}, "client-key: is missing"),
         ({"user": {"auth-provider": {"name": "gcp"}}}, "users: u: auth-provider: gcp is not supported: use an exec plugin"),
         ({"user": {"as": "root"}}, "users: u: as: acting as another user is not supported"),
         ({"user": {"exec": {"command": "x"}}}, "users[0].user.exec.apiVersion: is missing"),
         ({"cluster": {"proxy-url": "https://p"}}, "proxy https://p is not supported; expected an http:// URL"),
-        ({"cluster": {"server": "https://a", "certificate-authority-data": "é"}}, "string argument should contain only ASCII characters"),
+        ({"cluster": {"server": "https://a", "certificate-authority-data": "é"}}, "certificate-authority-data: string argument should contain only ASCII characters"),
     ],
 )  # fmt: skip
 def test_an_error_names_the_field(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -108,6 +114,7 @@ def test_an_error_names_the_field(changes: dict[str, Any], message: str, tmp_pat
     else:
         found = failure(path)
     assert found == message.format(folder=tmp_path)
+    assert check_failure(path) == found
 
 
 def plugin_user(folder: Path, script: str, **rest: Any) -> dict[str, Any]:
@@ -115,6 +122,30 @@ def plugin_user(folder: Path, script: str, **rest: Any) -> dict[str, Any]:
     file.write_text(f"#!/bin/sh\n{script}\n")
     file.chmod(0o700)
     return {"exec": {"apiVersion": V1, "command": "./plugin.sh", **rest}}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "user", "fields"),
+    [
+        ({"certificate-authority-data": "YQ=="}, {}, "certificate-authority: "),
+        (
+            {},
+            {"client-certificate-data": "YQ==", "client-key-data": "YQ=="},
+            "client-certificate, client-key: ",
+        ),
+    ],
+)
+def test_an_error_of_tls_names_the_fields(cluster: Any, user: Any, fields: str, tmp_path: Path) -> None:
+    path = write(tmp_path, user, {"server": "https://a", **cluster})
+    assert failure(path).startswith(fields)
+
+
+def test_a_check_does_not_run_a_plugin(tmp_path: Path) -> None:
+    credentials = Credentials(write(tmp_path, plugin_user(tmp_path, "touch ran; exit 1")))
+    credentials.check()
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(CredentialsError, match="status 1"):
+        credentials.load()
 
 
 def test_a_plugin_is_told_about_the_cluster(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from kproxy.sources.files import content_of
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
+AUTHORITY, CERTIFICATE, KEY = "certificate-authority", "client-certificate", "client-key"
+"""Fields of a kubeconfig. With `-data` behind them, their values are inline."""
 
 
 class CredentialsError(KproxyError):
@@ -59,6 +61,18 @@ class Credentials:
                 return self._of_pod()
             return self._of_kubeconfig(self._kubeconfig)
 
+    def check(self) -> None:
+        """Read everything, to find errors that do not pass by waiting. Raises CredentialsError.
+
+        A credential plugin does not run: it may need a network that is not there yet.
+        """
+        with self._named_errors():
+            if self._kubeconfig is None:
+                self._of_pod()
+            else:
+                self._of_kubeconfig(self._kubeconfig, run_plugin=False)
+        self.authorization()
+
     @classmethod
     def of(cls, place: Path) -> Credentials:
         """Return the credentials at a place, as `place` returns it."""
@@ -77,9 +91,7 @@ class Credentials:
                 return [(str(file), content_of(file, pipes=False))]
             cluster, user = current(_content(self._kubeconfig))
             folder = self._kubeconfig.absolute().parent
-            authority = _data(folder, cluster.certificate_authority_data, cluster.certificate_authority)
-            own = _data(folder, user.client_certificate_data, user.client_certificate)
-            found = (("certificate-authority", authority), ("client-certificate", own))
+            found = ((AUTHORITY, _authority(folder, cluster)), (CERTIFICATE, _certificate(folder, user)))
             return [(f"{name} of {self._kubeconfig}", pem) for name, pem in found if pem]
 
     def authorization(self) -> str | None:
@@ -118,13 +130,12 @@ class Credentials:
         tls = _context(content_of(self._service_account / "ca.crt", pipes=False), None, True)
         return Endpoint(server, tls, None, _proxy(None, server))
 
-    def _of_kubeconfig(self, path: Path) -> Endpoint:
+    def _of_kubeconfig(self, path: Path, run_plugin: bool = True) -> Endpoint:
         cluster, user = current(_content(path))
         folder = path.absolute().parent
-        authority = _data(folder, cluster.certificate_authority_data, cluster.certificate_authority)
-        pair = _pair(folder, user)
+        authority, pair = _authority(folder, cluster), _pair(folder, user)
         self._authorize = _authorizer(folder, user)
-        if user.exec is not None:
+        if user.exec is not None and run_plugin:
             renewed = _Plugin(user.exec, cluster, authority, folder)
             pair = renewed.pair() or pair
             self._authorize = renewed.authorization
@@ -167,7 +178,7 @@ def _content(path: Path) -> Raw:
 def _authorizer(folder: Path, user: User) -> Callable[[], str | None]:
     """Return what finds the Authorization header of a user without a plugin."""
     if user.token_file:
-        return partial(_bearer_of, folder / user.token_file)
+        return partial(_bearer_of, folder / user.token_file, "tokenFile")
     header = f"Bearer {user.token.strip()}" if user.token else None
     if header is None and user.username is not None and user.password is not None:
         header = f"Basic {b64encode(f'{user.username}:{user.password}'.encode()).decode()}"
@@ -178,27 +189,46 @@ def _constant(header: str | None) -> str | None:
     return header
 
 
-def _bearer_of(file: Path) -> str:
-    token = content_of(file, pipes=False).decode().strip()
-    if not token:
-        raise KubeconfigError(f"{file} is empty")
+def _bearer_of(file: Path, field: str = "") -> str:
+    with _in_field(field):
+        token = content_of(file, pipes=False).decode().strip()
+        if not token:
+            raise KubeconfigError(f"{file} is empty")
     return f"Bearer {token}"
 
 
 def _pair(folder: Path, user: User) -> _Pair | None:
-    certificate = _data(folder, user.client_certificate_data, user.client_certificate)
-    key = _data(folder, user.client_key_data, user.client_key)
+    certificate, key = _certificate(folder, user), _data(folder, KEY, user.client_key_data, user.client_key)
     if (certificate is None) is not (key is None):
-        missing = "client-key" if key is None else "client-certificate"
-        raise KubeconfigError(f"{missing}: is missing")
+        raise KubeconfigError(f"{KEY if key is None else CERTIFICATE}: is missing")
     return None if certificate is None or key is None else _Pair(certificate, key)
 
 
-def _data(folder: Path, data: str | None, file: str | None) -> bytes | None:
+def _certificate(folder: Path, user: User) -> bytes | None:
+    return _data(folder, CERTIFICATE, user.client_certificate_data, user.client_certificate)
+
+
+def _authority(folder: Path, cluster: Cluster) -> bytes | None:
+    return _data(folder, AUTHORITY, cluster.certificate_authority_data, cluster.certificate_authority)
+
+
+def _data(folder: Path, field: str, data: str | None, file: str | None) -> bytes | None:
     """Return inline data, or the content of a file; None if neither is there."""
-    if data:
-        return b64decode(data)
-    return content_of(folder / file, pipes=False) if file else None
+    with _in_field(f"{field}-data" if data else field):
+        if data:
+            return b64decode(data)
+        return content_of(folder / file, pipes=False) if file else None
+
+
+@contextmanager
+def _in_field(field: str) -> Iterator[None]:
+    """Name the field in errors about its value, and the file that it names."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        file = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise KubeconfigError(": ".join(filter(None, (field, f"{file}{why}")))) from None
 
 
 def _checked(server: str) -> str:
@@ -225,14 +255,19 @@ def _proxy(own: str | None, server: str) -> str | None:
 
 
 def _context(authority: bytes | None, pair: _Pair | None, verify: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=authority.decode() if authority else None)
+    with _in_field(AUTHORITY):
+        context = ssl.create_default_context(cadata=authority.decode() if authority else None)
     # Python 3.13 and later require extensions that the certificates of many clusters do not have.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if pair is not None:
-        with _memory_file(pair.certificate) as certificate, _memory_file(pair.key) as key:
+        with (
+            _in_field(f"{CERTIFICATE}, {KEY}"),
+            _memory_file(pair.certificate) as certificate,
+            _memory_file(pair.key) as key,
+        ):
             context.load_cert_chain(certificate, key, password=_no_password)
     return context
 
