@@ -146,7 +146,7 @@ class Reader:
     def _file(self, file: Path, cache: _Cache, progress: Progress) -> _Parsed:
         try:
             now, status = time.time_ns(), file.stat()
-            is_settled = now - status.st_ctime_ns > SETTLED
+            is_settled = abs(now - status.st_ctime_ns) > SETTLED  # the clock may have been set back
             signature = (
                 status.st_dev,
                 status.st_ino,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import pytest
 
 from kproxy.decode import Document, decode
 from kproxy.problems import Problem
+from kproxy.sources import files
 from kproxy.sources.documents import parse
 from kproxy.sources.files import Reader, has_manifests_below, read_documents
 from kproxy.sources.folder import changes
@@ -384,6 +386,26 @@ def test_a_document_is_parsed_again_only_if_its_text_changes(tmp_path: Path) -> 
     assert [a is b for a, b in zip(after, before, strict=True)] == [True, False, False]
     assert after[2].content is before[2].content
     assert [document.line for document in (before[2], after[2])] == [5, 6]
+
+
+@pytest.mark.parametrize(("hours", "reads"), [(-1, 1), (0, 2), (1, 1)])
+def test_an_unchanged_file_is_read_once_whatever_the_clock_says(
+    hours: int, reads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directly after a change, it is read again, because the next change may have the same timestamp."""
+    file, read = tmp_path / "a.yaml", list[Path]()
+    file.write_text("a: 1")
+    now = file.stat().st_ctime_ns + hours * 3600 * 10**9
+    monkeypatch.setattr(files, "time", SimpleNamespace(time_ns=lambda: now, thread_time=time.thread_time))
+
+    def content_of(file: Path, pipes: bool) -> bytes | bytearray:
+        read.append(file)
+        return file.read_bytes()
+
+    monkeypatch.setattr(files, "content_of", content_of)
+    reader = Reader([str(tmp_path)])
+    assert reader.read() == reader.read()
+    assert len(read) == reads
 
 
 def test_a_path_that_cannot_be_accessed_is_polled(tmp_path: Path) -> None:
