@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kproxy.cli.output import warn, write
 from kproxy.gateway.folder import Folders
-from kproxy.gateway.process import remove
+from kproxy.gateway.removal import remove
 from kproxy.reconcile.cleanup import clean_up
 from kproxy.settings.settings import Settings
 

@@ -19,6 +19,7 @@ from kproxy.controlplane.ownership import Announced
 from kproxy.daemon.daemon import Daemon, TableAccess
 from kproxy.daemon.loop import Periods
 from kproxy.gateway.folder import Folders
+from kproxy.gateway.removal import remove
 from kproxy.intake.clients import Clients, raise_file_limit
 from kproxy.intake.threads import WORKERS, started_threads
 from kproxy.kernel.bridges import turn_hairpin_on
@@ -118,13 +119,11 @@ class _Host:
     def serve_routes(self, source: FollowedSource) -> None:
         """Let the daemon drive HAProxy, or end one that an earlier run left. Raises HostError."""
         folders = Folders(Path(self.settings.state_dir))
-        if not self.settings.gateway and not folders.path.exists():
-            return
-        from kproxy.gateway.starting import gateway, remove  # not at the top: it is 20 modules
-
         if self.settings.gateway:
+            from kproxy.gateway.starting import gateway  # not at the top: it is 20 modules
+
             self.gateway = gateway(folders, self.settings, source)
-        elif stopped := remove(folders):
+        elif folders.path.exists() and (stopped := remove(folders)):
             logger.info(
                 "HAProxy of an earlier --gateway is stopped: process %s", ", ".join(map(str, stopped))
             )

@@ -14,9 +14,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from select import select
 from threading import Event
@@ -260,24 +259,3 @@ def _is_of(pid: int, folder: Path) -> bool:
 
 def _said(output: str, folder: Path) -> str:
     return printable(complaint(output, (folder / TEXT).read_text()))
-
-
-def remove(folders: Folders) -> list[int]:
-    """Stop all processes, also those that finish connections, and remove the folders. Returns the pids."""
-    stopped = []
-    for pid in _below(folders.path):
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGTERM)
-            stopped.append(pid)
-    folders.remove()
-    return stopped
-
-
-def _below(path: Path) -> Iterator[int]:
-    start = f"{path}/".encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with suppress(OSError):
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if any(flag == b"-C" and word.startswith(start) for flag, word in pairwise(words)):
-                    yield int(entry.name)

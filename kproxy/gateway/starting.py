@@ -9,13 +9,11 @@ from kproxy.gateway.driver import Driver
 from kproxy.gateway.existing import Existing
 from kproxy.gateway.folder import Folders
 from kproxy.gateway.gateway import Gateway
-from kproxy.gateway.process import Own, program, remove
+from kproxy.gateway.process import Own, program
 from kproxy.gateway.renderer import Renderer
 from kproxy.problems import HostError
 from kproxy.settings.settings import Settings
 from kproxy.sources.source import FollowedSource
-
-__all__ = ["gateway", "remove"]
 
 STATE_BYTES = 74
 """The longest path of the folder of the gateway with --gateway-socket.

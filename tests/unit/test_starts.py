@@ -220,6 +220,14 @@ def test_a_daemon_imports_only_what_it_needs() -> None:
 
 
 @pytest.mark.lab
+def test_a_cleanup_imports_only_what_it_needs(tmp_path: Path) -> None:
+    done = in_fresh_namespace(lambda: python(IMPORTED, "cleanup", "--state-dir", str(tmp_path)))
+    assert done.returncode == 0, done.stderr
+    absent = LARGE | RARE | {"logging", "subprocess", "kproxy.gateway.process"}
+    assert absent.intersection(done.stderr.split()) == set()
+
+
+@pytest.mark.lab
 def test_a_sync_imports_only_what_it_needs(tmp_path: Path) -> None:
     def sync() -> tuple[int, str]:
         done = python(IMPORTED, "sync", "-f", "-", "--state-dir", str(tmp_path), text=json.dumps(service()))
