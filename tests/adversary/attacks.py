@@ -361,4 +361,3 @@ REPLIES_IN_TURN = cycle(REPLIES)
 ALL_REPLIES = Replies("all-replies-in-turn", lambda query: next(REPLIES_IN_TURN).make(query))
 
 OF_FOLDER: tuple[Attack, ...] = (*ANSWERS, *REQUESTS, *QUERIES, *REPLIES, *FILES)
-ATTACKS: tuple[Attack, ...] = (*OF_FOLDER, *RESPONSES)

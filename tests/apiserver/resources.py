@@ -63,7 +63,6 @@ RESOURCES = (
     Resource("coordination.k8s.io", "v1", "leases", "Lease"),
 )
 BY_KIND = {resource.kind: resource for resource in RESOURCES}
-BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
 HAVE_STATUS = {
     *("Service", "Pod", "Node", "Namespace", "Ingress", "ServiceCIDR"),
     *("GatewayClass", "Gateway", "TCPRoute", "UDPRoute"),

@@ -328,7 +328,6 @@ def test_every_address_that_a_service_loses_is_reported() -> None:
 
 KEY = frontend_key(parse_address("10.96.0.9"), Protocol.TCP, 80)
 AT, ENDS = "10.96.0.9:80", ["10.0.0.1:80", "10.0.0.2:80"]
-ONE_IP = parse_address("10.0.0.1")
 
 
 @pytest.mark.parametrize(

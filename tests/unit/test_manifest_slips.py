@@ -100,9 +100,6 @@ def test_other_kinds_are_ignored(version: str, kind: str) -> None:
     assert not result.unreadable
 
 
-IN_OTHER = {"metadata": {"namespace": "other"}}
-
-
 @pytest.mark.parametrize(
     ("content", "covered", "others"),
     [

@@ -15,7 +15,6 @@ from tests.unit.make import name, resolved, service
 
 CIDRS = (ip_network("10.96.0.0/16"), ip_network("fd00:96::/112"))
 PORTS = (30000, 32767)
-NO_POOL = Ranges(CIDRS, PORTS)
 V4, BOTH = "192.0.2.1-192.0.2.3", "192.0.2.1-192.0.2.3,2001:db8::1-2001:db8::3"
 
 

@@ -11,8 +11,6 @@ from kproxy.problems import Problem
 
 CONFLICTED = "Conflicted"
 """The condition that is bad if it is true. Accepted says so, too."""
-POOL = "AddressNotAssigned"
-"""The reason for which the allocation of addresses has reported a problem already."""
 
 
 def findings(objects: GatewayObjects, services: Mapping[NamespacedName, Service]) -> list[Problem]:
