@@ -52,6 +52,7 @@ from kproxy.table.layout import (
     AffinityKey,
     EndpointScope,
     FrontendKey,
+    FrontendSide,
     PackedSocket,
     SetName,
     affinity_map,
@@ -61,14 +62,9 @@ from kproxy.table.layout import (
     frontend_protocol,
     is_frontend,
     is_numbered,
+    slot_endpoints,
 )
-from kproxy.table.plan import (
-    Plan,
-    may_end_affinity,
-    plan,
-    plan_change,
-    stale_affinity,
-)
+from kproxy.table.plan import FrontendChange, Plan, may_end_affinity, plan, plan_change, stale_affinity
 from kproxy.table.skeleton import (
     INTERVAL_KEYS,
     NO_NUMBERED_CHAINS,
@@ -302,7 +298,7 @@ class Dataplane:
         for it. The sweep comes last: if kproxy is killed before it, the remaining slots show the next
         comparison which flows to end.
         """
-        newly_local = _newly_local(todo)
+        newly_local = _newly_local(self.applied, todo)
         protocols = [each for each in _protocols(concerned) if not self.affinity.may_wait(each)]
         for protocol in protocols if todo else ():
             stale = self._stale_affinity(protocol, newly_local)
@@ -499,7 +495,7 @@ class Dataplane:
         damage = _damage(repair)
         flows = partial(flow_rules, self.applied, desired.specs, todo, protected)
         if actual and (repair.replace or repair.convert):
-            self._replace(rules, actual, _newly_local(todo))
+            self._replace(rules, actual, _newly_local(self.applied, todo))
             ended = self.flows.end(flows())
         else:
             try:
@@ -577,7 +573,7 @@ class Dataplane:
             actual = read_structure(self.netlink, rules, settled=False)
             if actual is None:
                 raise TransactionError(f"Another program deleted table {self.family} {TABLE}.", errno.ENOENT)
-            self._replace(rules, actual, _newly_local(todo))
+            self._replace(rules, actual, _newly_local(self.applied, todo))
         except (KproxyError, OSError):
             self._undo(todo)
             self._counted = not counted
@@ -622,13 +618,22 @@ def _growth(todo: Plan) -> int:
     return sum(count_endpoints(each.add) - count_endpoints(each.remove) for each in (todo.switch, todo.sweep))
 
 
-def _newly_local(todo: Plan) -> set[FrontendKey]:
-    """Return the frontends whose externalTrafficPolicy becomes Local."""
-    return {
-        change.side.key
-        for change in todo.changes
-        if change.side.scope is EndpointScope.LOCAL and change.before is None
-    }
+def _newly_local(applied: Elements, todo: Plan) -> set[FrontendKey]:
+    """Return the frontends of which clients outside may have endpoints on other nodes now.
+
+    Their externalTrafficPolicy becomes Local, or an endpoint moves to another node with its address, as
+    virtual machines do. `applied` contains the plan.
+    """
+    local = (change for change in todo.changes if change.side.scope is EndpointScope.LOCAL)
+    return {change.side.key for change in local if change.before is None or _moves(applied, change)}
+
+
+def _moves(applied: Elements, change: FrontendChange) -> bool:
+    if change.after is None:
+        return False
+    key = change.side.key
+    everywhere = slot_endpoints(applied, FrontendSide(EndpointScope.ALL, key), frontend_protocol(key))
+    return not (set(change.before or ()) - set(change.after)).isdisjoint(everywhere)
 
 
 def _damage(repair: Repair) -> tuple[str, ...]:

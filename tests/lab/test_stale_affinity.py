@@ -27,9 +27,11 @@ CLIENTS = {1: 30, 2: 20}
 """By the number of the endpoint that the client has."""
 
 
-def desired(*numbers: int) -> Desired:
+def desired(*numbers: int, local: tuple[int, ...] | None = None) -> Desired:
+    """A frontend with these endpoints. `local` are those on this node, if the policy is Local."""
     ends = [f"10.0.0.{number}:80" for number in numbers]
-    return compile_frontends([frontend("10.96.0.9:80", ends, timeout=60)], IP)
+    outside = None if local is None else [f"10.0.0.{number}:80" for number in local]
+    return compile_frontends([frontend("10.96.0.9:80", ends, timeout=60, outside=outside)], IP)
 
 
 class Table:
@@ -81,6 +83,27 @@ def test_few_entries_are_removed_with_the_change() -> None:
     def story(table: Table) -> None:
         assert table.change(desired(1, 2), desired(1, 2, 3)) == (CLIENTS, False)
         assert table.change(desired(1, 2, 3), desired(2, 3)) == ({2: 20}, False)
+
+    told(story)
+
+
+@pytest.mark.parametrize(
+    ("after", "clients"),
+    [
+        (desired(1, 2, local=(2,)), {2: 20}),
+        (desired(1, 2, local=()), {}),
+        (desired(1, 2), CLIENTS),
+        (desired(1, 2, 3, local=(1, 2, 3)), CLIENTS),
+    ],
+    ids=["one moves away", "all move away", "the policy becomes Cluster", "another one comes"],
+)
+def test_clients_outside_leave_an_endpoint_that_moves_to_another_node(
+    after: Desired, clients: dict[int, int]
+) -> None:
+    def story(table: Table) -> None:
+        local = desired(1, 2, local=(1, 2))
+        assert table.change(desired(1, 2), local) == (CLIENTS, False)
+        assert table.change(local, after) == (clients, False)
 
     told(story)
 
