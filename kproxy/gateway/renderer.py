@@ -106,6 +106,7 @@ class Renderer:
             routes=tuple(each for each in whole.routes if str(each.owner) not in self._refused),
         )
         rendered = render(routing)
+        routing = replace(routing, routes=rendered.routes)
         served = frozenset(each.owner.name for each in routing.routes if each.owner.kind == "Ingress")
         problems = limited([*_refusals(whole, self._refused), *routed.problems, *rendered.problems])
         wrong = wrong_hosts(routing.listeners, checked, objects.secrets)

@@ -60,6 +60,15 @@ def test_a_problem_is_printed_and_the_status_is_1(tmp_path: Path, capsys: pytest
     assert printed.out.count("\n") == 1
 
 
+def test_a_route_that_is_left_out_is_not_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(Path(KUBIA).read_text().replace("path: /,", "path: /../x,"))
+    assert run(tmp_path, "routes", "-f", str(file)) == 1
+    printed = capsys.readouterr()
+    assert "'/../x' contains . or .. as an element" in printed.err
+    assert "kubia" not in printed.out
+
+
 def test_the_problems_of_a_file_are_limited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entries = ", ".join(f"{{hosts: [h{n}.example], secretName: s{n}}}" for n in range(100))
     file = tmp_path / "many.yaml"

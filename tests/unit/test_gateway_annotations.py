@@ -59,6 +59,7 @@ def look_up(found: Any, path: str) -> Any:
 
 
 CORS = {"enable-cors": "true"}
+VARIABLES = ": the gateway does not support nginx's variables, such as"
 AUTH = {"auth-type": "basic"}
 
 
@@ -129,6 +130,10 @@ def test_an_annotation(texts: dict[str, str], path: str, value: Any, prefix: str
         ("rewrite-target", "a", "'a' is not a path"),
         ("rewrite-target", "/a\nhttp-request deny", "'/a\\nhttp-request deny' is not a path"),
         ("permanent-redirect", "javascript:x", "'javascript:x' is not a URL without a query, for example https://example.com/new"),
+        ("permanent-redirect", "https://a.test$request_uri", f"'https://a.test$request_uri'{VARIABLES} $request_uri"),
+        ("temporal-redirect", "https://a.test/x/$1", f"'https://a.test/x/$1'{VARIABLES} $1"),
+        ("upstream-vhost", "$host", f"'$host'{VARIABLES} $host"),
+        ("x-forwarded-prefix", "/a${b}c", f"'/a${{b}}c'{VARIABLES} ${{b}}"),
         ("response-headers", "no colon", "must have a line NAME: VALUE for each header"),
         ("response-headers", "A B: c", "'A B' is not the name of a header"),
         (

@@ -47,6 +47,7 @@ UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 TIME = re.compile(r"(\d{1,7})(ms|s|m|h|)")
 MILLISECONDS = {"": 1000, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\*\.)?[A-Za-z0-9.-]+(?::\d{1,5})?")
+VARIABLE = re.compile(r"\$(?:\{\w*\}?|\w+)")
 PROTOCOLS = {"HTTP": "http", "HTTPS": "https", "GRPC": "h2c", "GRPCS": "h2", "AUTO_HTTP": "http"}
 METHODS = "GET, PUT, POST, DELETE, PATCH, OPTIONS"
 CORS_HEADERS = (
@@ -195,7 +196,7 @@ def _policy(found: Annotations) -> Policy:
         limits=_limits(found),
         auth=_auth(found),
         affinity=_affinity(found),
-        host_header=found.read("upstream-vhost", _header_value, ""),
+        host_header=found.read("upstream-vhost", _fixed_value, ""),
         replaced_errors=found.read("custom-http-errors", _statuses, ()),
     )
 
@@ -271,7 +272,7 @@ def _filters(found: Annotations) -> list[Filter]:
     filters: list[Filter] = []
     if found.boolean("enable-cors"):
         filters.append(_cors(found))
-    if prefix := found.read("x-forwarded-prefix", _header_value, ""):
+    if prefix := found.read("x-forwarded-prefix", _fixed_value, ""):
         filters.append(HeaderFilter(Modified.REQUEST, set=(("X-Forwarded-Prefix", prefix),)))
     for name, where in (("request-headers", Modified.REQUEST), ("response-headers", Modified.RESPONSE)):
         if headers := found.read(name, _headers, _NO_HEADERS):
@@ -379,6 +380,13 @@ def _header_value(text: str) -> str:
     return text
 
 
+def _fixed_value(text: str) -> str:
+    """Read the value of a header that may have variables in ingress-nginx."""
+    if found := VARIABLE.search(text):
+        raise ValueError(f"{text!r}: the gateway does not support nginx's variables, such as {found[0]}")
+    return _header_value(text)
+
+
 def _headers(text: str) -> tuple[tuple[str, str], ...]:
     """Read lines `NAME: VALUE`."""
     pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
@@ -435,7 +443,7 @@ def _redirect_status(text: str) -> int:
 
 
 def _url(text: str) -> Redirect:
-    found = re.fullmatch(r"(https?)://([A-Za-z0-9.-]{1,253})(?::(\d{1,5}))?(/[^\s?#]*)?", text)
+    found = re.fullmatch(r"(https?)://([A-Za-z0-9.-]{1,253})(?::(\d{1,5}))?(/[^\s?#]*)?", _fixed_value(text))
     if not found:
         raise ValueError(f"{text!r} is not a URL without a query, for example https://example.com/new")
     scheme, host, port, path = found.groups()

@@ -51,6 +51,8 @@ class Rendered(NamedTuple):
 
     configuration: Configuration
     problems: list[Problem]
+    routes: tuple[Route, ...]
+    """The routes in it."""
     owners: dict[str, str]
     """The object of each backend in use, for messages: `Ingress default/web`."""
     forwards: dict[str, Forward]
@@ -93,7 +95,13 @@ def render(routing: Routing, spares: Sequence[tuple[int, int]] = SPARES) -> Rend
     )
     forwards = chosen.forwards
     return Rendered(
-        configuration, list(problems), chosen.owners, forwards, _by_service(forwards), routing.failing_port
+        configuration,
+        list(problems),
+        tuple(usable),
+        chosen.owners,
+        forwards,
+        _by_service(forwards),
+        routing.failing_port,
     )
 
 
