@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.auditor import Auditor
-from kproxy.daemon.flows import StaleSearcher
 from kproxy.daemon.loop import Loop, Periods, freeze_memory
 from kproxy.daemon.refusals import RefusalWatch
 from kproxy.daemon.running import Job, enduring, run_until_signal
+from kproxy.daemon.stale import StaleSearcher
 from kproxy.intake.clients import Clients
 from kproxy.intake.memory import return_memory
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable

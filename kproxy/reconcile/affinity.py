@@ -3,7 +3,7 @@
 Usually they are read with the change that makes them stale, and its transaction removes them. But each client
 of a frontend with affinity adds an entry, and the kernel begins each part of a listing at the start of the
 map. So a full map of 262,144 entries takes seconds. If there are many entries, a daemon does not wait: after
-the change it searches them in another thread (daemon/flows.py), and it removes them in the next round.
+the change it searches them in another thread (daemon/stale.py), and it removes them in the next round.
 """
 
 from __future__ import annotations

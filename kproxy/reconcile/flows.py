@@ -2,7 +2,7 @@
 
 For each search the kernel walks its table of connections, which takes 10 ms however few there are. In a sync,
 that happens after each change. A daemon searches in another thread, so that changes do not wait for it
-(daemon/flows.py). What it finds is ended in the next round, so no change is programmed meanwhile. A frontend
+(daemon/stale.py). What it finds is ended in the next round, so no change is programmed meanwhile. A frontend
 that changed since the search began is left out: it has a new rule, for which there is another search.
 
 Flows may wait only if nothing is lost when kproxy is killed meanwhile: the next start checks all frontends,

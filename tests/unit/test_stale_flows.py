@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kproxy.daemon.flows import StaleSearcher
+from kproxy.daemon.stale import StaleSearcher
 from kproxy.kernel.conntrack import EndedFlows, FoundFlows, StaleEntry
 from kproxy.kernel.netlink.socket import unusable
 from kproxy.model import Family
