@@ -9,9 +9,8 @@ import json
 import socket
 import struct
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
@@ -33,6 +32,7 @@ from kproxy.kernel.netlink.core.constants import (
 )
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
+from tests.support import eventually
 
 # linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_common.h, nf_conntrack_tcp.h
 IPCTNL_MSG_CT_NEW = 0
@@ -129,14 +129,6 @@ def make(node: Handle, wanted: Iterable[Entry], tcp_state: int = ESTABLISHED) ->
     node.inside(write)
 
 
-def until(condition: Callable[[], bool], within: float = PATIENCE) -> None:
-    """Wait until a condition is true. Raises AssertionError after `within` seconds."""
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(PERIOD)
-
-
 class Talk:
     """A client that sends numbered datagrams without pause, and the answers, which repeat the number."""
 
@@ -148,7 +140,7 @@ class Talk:
     def move(self, pod: str) -> None:
         """Wait until `pod` answers a datagram that is sent from now on."""
         start = self.sent
-        until(lambda: pod in self.since(start))
+        eventually(lambda: pod in self.since(start))
 
     def since(self, start: int) -> set[str]:
         """Return the pods that answered datagrams from number `start` on."""
@@ -157,13 +149,13 @@ class Talk:
     def settled(self) -> set[str]:
         """Wait for answers to datagrams that are sent from now on. Returns the pods that answered."""
         start = self.sent
-        until(lambda: sum(number >= start for number, _ in self.answers) >= SOME)
+        eventually(lambda: sum(number >= start for number, _ in self.answers) >= SOME)
         return self.since(start)
 
     def silence(self) -> bool:
         """Whether several datagrams that are sent from now on remain unanswered."""
         start = self.sent
-        until(lambda: self.sent >= start + SOME)
+        eventually(lambda: self.sent >= start + SOME)
         return not self.since(start)
 
 
@@ -215,7 +207,7 @@ class Opened:
     def more(self, count: int) -> None:
         """Wait until this many more connections were tried."""
         end = self.count + count
-        until(lambda: self.count >= end)
+        eventually(lambda: self.count >= end)
 
 
 @contextmanager

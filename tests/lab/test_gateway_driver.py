@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from netns_lab.lab import Lab
 
 from kproxy.decode import Document, decode
+from kproxy.gateway.certificates import self_signed
 from kproxy.gateway.core.configuration import Configuration, Section, Server, State
 from kproxy.gateway.core.files import control_socket
 from kproxy.gateway.core.ingress import Ports
@@ -32,7 +33,7 @@ from kproxy.model import NamespacedName
 from kproxy.problems import KproxyError
 from kproxy.sources.core.routed import RoutedObjects
 from tests.gateway.world import service
-from tests.gateway_client import ingress
+from tests.ingresses import ingress
 from tests.support import eventually
 
 pytestmark = pytest.mark.lab
@@ -51,26 +52,17 @@ frontend http
     # Ingress default/web
     http-request set-header X-Path %[path,map_beg(paths.map,none)]
 """
-MAKE_CERTIFICATE = (
-    *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-    *("-nodes", "-keyout", "-"),
-)
 SECTIONS = {f"default.{name}": Section(4) for name in "abc"}
 
 
 @pytest.fixture(scope="module")
 def certificates() -> dict[str, bytes]:
     """Two certificates of each name."""
-    return {f"{name}{number}": certificate(name) for name in "xyz" for number in (1, 2)}
-
-
-def certificate(name: str) -> bytes:
-    made = subprocess.run(
-        [*MAKE_CERTIFICATE, "-subj", f"/CN={name}.example.com"],
-        capture_output=True,
-        check=True,
-    )
-    return made.stdout
+    return {
+        f"{name}{number}": b"".join(self_signed([f"{name}.example.com"]))
+        for name in "xyz"
+        for number in (1, 2)
+    }
 
 
 class Driven:

@@ -23,7 +23,8 @@ from kproxy.gateway.core.files import control_socket
 from kproxy.gateway.runtime import Runtime
 from kproxy.gateway.starting import STATE_BYTES
 from kproxy.limits import GATEWAY_START_SECONDS
-from tests.gateway_client import Client, Load, exchange, ingress, request, secret, with_tls
+from tests.ingresses import ingress, secret, with_tls
+from tests.stories.web_client import Client, Load, exchange, request
 from tests.support import PATIENCE, Manifest, Running, eventually, service, slices, with_conditions
 
 pytestmark = pytest.mark.lab

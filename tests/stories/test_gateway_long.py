@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from netns_lab.lab import Lab
 
-from tests.gateway_client import HOST, Client, ingress, secret, with_tls
+from tests.ingresses import HOST, ingress, secret, with_tls
 from tests.stories.test_gateway import haproxy, metric, serves, web
+from tests.stories.web_client import Client
 from tests.support import Manifest, Running, eventually, service, slices
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]

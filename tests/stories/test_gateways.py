@@ -10,7 +10,8 @@ from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get
 
 from tests.flows.scenarios.gateways import gateway, made, route
-from tests.gateway_client import HOST, Client
+from tests.ingresses import HOST
+from tests.stories.web_client import Client
 from tests.support import Manifest, Running, eventually, service, slices
 
 pytestmark = pytest.mark.lab

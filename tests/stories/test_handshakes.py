@@ -12,7 +12,7 @@ import pytest
 from netns_lab.lab import Lab
 from netns_lab.topology import Family
 
-from tests.connections import ESTABLISHED, SYN_SENT, Entry, entries, make, until
+from tests.connections import ESTABLISHED, SYN_SENT, Entry, entries, make
 from tests.support import EDITABLE, FAMILIES, SERVICE_IP, Kproxy, Running, eventually, service, slices
 
 pytestmark = pytest.mark.lab
@@ -72,7 +72,7 @@ def test_a_client_is_served_at_its_next_syn(lab: Lab, tmp_path: Path) -> None:
 
         threading.Thread(target=connect, daemon=True).start()
         vip = (SERVICE_IP[4], 80)
-        until(lambda: any((entry.to, entry.answers) == (vip, vip) for entry in entries(node)))
+        eventually(lambda: any((entry.to, entry.answers) == (vip, vip) for entry in entries(node)))
         # 2. kproxy restores the table. The kernel of the client sends its SYN again, which is translated.
         os.kill(running.process.pid, signal.SIGCONT)
         eventually(connected.is_set, running.logged)

@@ -22,7 +22,7 @@ from kproxy.model import Family as TableFamily
 from kproxy.model import parse_address
 from kproxy.table.flows import FlowRule
 from kproxy.table.layout import PackedSocket, pack_socket
-from tests.connections import Entry, entries, make, talking, until
+from tests.connections import Entry, entries, make, talking
 from tests.support import (
     FAMILIES,
     SERVICE_IP,
@@ -103,7 +103,7 @@ def test_a_client_that_began_before_the_first_endpoint(lab: Lab, kproxy: Kproxy,
     table = "ip" if family == 4 else "ip6"
     kproxy.nft(f"table {table} other {{ chain c {{ type filter hook forward priority 0; ct state new; }}; }}")
     with talking(lab.pod("pod-3"), address, 53) as early:
-        until(lambda: any(entry.to == (address, 53) for entry in entries(node)))
+        eventually(lambda: any(entry.to == (address, 53) for entry in entries(node)))
         # 2. The service is added, without endpoints. Another client begins, and is refused.
         kproxy.sync(web())
         assert any(entry.answers == (address, 53) for entry in entries(node))

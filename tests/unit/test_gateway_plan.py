@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec.structs import replace
 
+from kproxy.gateway.certificates import self_signed
 from kproxy.gateway.core import replies
 from kproxy.gateway.core.configuration import Configuration, Section, Server, State
 from kproxy.gateway.core.exporter import joined
@@ -238,8 +239,7 @@ def test_other_replies_are_read() -> None:
 
 
 def test_the_fingerprint_is_the_one_of_openssl() -> None:
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    pem = subprocess.run([*made, "-keyout", "-", "-subj", "/CN=x"], capture_output=True, check=True).stdout
+    pem = b"".join(self_signed(["x"]))
     asked = ["openssl", "x509", "-noout", "-fingerprint", "-sha1"]
     shown = subprocess.run(asked, input=pem, capture_output=True, check=True).stdout.decode()
     assert fingerprint(pem) == shown.strip().partition("=")[2].replace(":", "")
