@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import islice
 from typing import Any
@@ -125,5 +124,7 @@ def shown(value: Any) -> str:
         return TYPES["array" if isinstance(value, list) else "object"]
     if not isinstance(value, str | bool | int | float | None):
         return type(value).__name__
+    import json  # not at the top: most input is right
+
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

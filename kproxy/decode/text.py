@@ -8,7 +8,6 @@ not UTF-8, for nesting deeper than the stack, or for memory. Callers have to exp
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar
 
 import msgspec
@@ -84,6 +83,8 @@ def to_python(content: Any) -> Any:
         return from_json(content, Any)
     except msgspec.DecodeError:
         pass
+    import json  # not at the top: most input is right
+
     try:
         return json.loads(bytes(content).decode(errors="replace"), parse_int=_integer)
     except Exception:

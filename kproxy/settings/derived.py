@@ -5,7 +5,6 @@ The functions raise UsageError if settings conflict.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
@@ -76,6 +75,8 @@ def status_access(settings: Settings) -> StatusAccess:
 
 def configz(settings: Settings) -> str:
     """Return the settings of `run` as a JSON object, by the names of its flags."""
+    import json  # not at the top: only a daemon serves it
+
     values = {flag.name: _plain(getattr(settings, flag.field)) for flag in flags_of("run")}
     return json.dumps({"kproxy": values}, sort_keys=True)
 

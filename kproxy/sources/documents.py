@@ -11,7 +11,6 @@ parser raises is a problem of the file.
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -241,7 +240,9 @@ def _head(data: bytes) -> Head | None:
 
 def _parse_json_texts(source: str, text: str, check: Callable[[], None]) -> Iterator[Document | Problem]:
     """Find the end of each text, which stays text for the decoder, too."""
-    decoder = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+    from json import JSONDecodeError, JSONDecoder  # not at the top: a file has one text, or YAML
+
+    decoder = JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
     text = _BYTE_ORDER_MARK.sub("", text)
     position = len(text) - len(text.lstrip())
     number, line, counted = 1, 1, 0
@@ -254,7 +255,7 @@ def _parse_json_texts(source: str, text: str, check: Callable[[], None]) -> Iter
         try:
             _, end = decoder.raw_decode(text, position)
             content = from_json(text[position:end].encode(), msgspec.Raw)
-        except json.JSONDecodeError as error:
+        except JSONDecodeError as error:
             yield Problem(source, "", "", f"line {error.lineno}: not JSON: {error.msg}")
             return
         except (MalformedError, RecursionError) as error:

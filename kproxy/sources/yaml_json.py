@@ -10,12 +10,11 @@ document copies is counted. Its values are counted by the commas of JSON, and lo
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterable
-from json.encoder import encode_basestring as quoted
+from math import isinf
 from typing import Any
 
 import msgspec
@@ -68,6 +67,9 @@ _TAGGED = {
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
+_encode = msgspec.json.Encoder().encode
+
+
 class NotJSONError(ValueError):
     """A value that JSON does not have."""
 
@@ -98,7 +100,14 @@ def _number(text: str) -> str:
     if not _FLOAT.fullmatch(digits):
         return quoted(text)
     value = float(digits)
-    return json.dumps(int(value) if value.is_integer() and abs(value) < 1e21 else value, allow_nan=False)
+    if isinf(value):
+        raise NotJSONError(f"{text} is too large a number")
+    return str(int(value)) if value.is_integer() and abs(value) < 1e21 else repr(value)
+
+
+def quoted(text: str) -> str:
+    """Return a text as JSON."""
+    return _encode(text).decode()
 
 
 class Converter:
@@ -224,7 +233,9 @@ class _Document:
         keys = [key if key[0] == '"' else _key(event, key) for key in keys]
         pairs = dict(zip(keys, values, strict=True))
         if len(pairs) < len(keys):
-            self.repeated += (json.loads(key) for key, times in Counter(keys).items() if times > 1)
+            self.repeated += (
+                from_json(key.encode(), str) for key, times in Counter(keys).items() if times > 1
+            )
         if _MERGE in pairs:
             pairs = _merged(event, pairs)
         return pairs.items()

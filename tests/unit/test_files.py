@@ -113,6 +113,7 @@ def test_documents_of_a_file(data: bytes | str, found: list[object]) -> None:
     "data",
     [
         pytest.param("a: .inf", id="a number that JSON does not have"),
+        pytest.param("a: 1e400", id="a number that is too large"),
         pytest.param("a: !unknown x", id="an unknown tag"),
         pytest.param("a: !unknown {}", id="an unknown tag of a mapping"),
         pytest.param("~: 1", id="a key that is null"),
