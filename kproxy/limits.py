@@ -233,7 +233,7 @@ _NAMES = "DNS answers for host names in probes"
 _CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
 _DNS = "DNS clients"
 _INGRESS = "Ingresses and HTTPRoutes"
-_LEFT_OUT = "the route or the Ingress is left out, and named"
+_NOT_SERVED = "the route or the Ingress is not served, and named"
 _SECRETS = "Secrets with certificates"
 _DOCTOR = "`kproxy doctor`, run for the status page"
 _HTTP = "Clients that speak HTTP"
@@ -452,19 +452,19 @@ TABLE = (
         "s",
         "the command is not killed",
     ),
-    Limit(_INGRESS, "characters of a text in HAProxy's configuration", GATEWAY_TEXT, "", _LEFT_OUT),
-    Limit(_INGRESS, "characters of a regular expression", GATEWAY_REGEX, "", _LEFT_OUT),
-    Limit(_INGRESS, "a regular expression, compiled (estimate)", GATEWAY_REGEX_BYTES, "bytes", _LEFT_OUT),
-    Limit(_INGRESS, "time to check a password (estimate)", GATEWAY_PASSWORD_SECONDS, "s", _LEFT_OUT),
+    Limit(_INGRESS, "characters of a text in HAProxy's configuration", GATEWAY_TEXT, "", _NOT_SERVED),
+    Limit(_INGRESS, "characters of a regular expression", GATEWAY_REGEX, "", _NOT_SERVED),
+    Limit(_INGRESS, "a regular expression, compiled (estimate)", GATEWAY_REGEX_BYTES, "bytes", _NOT_SERVED),
+    Limit(_INGRESS, "time to check a password (estimate)", GATEWAY_PASSWORD_SECONDS, "s", _NOT_SERVED),
     Limit(
         _INGRESS,
         "time to check the passwords of all users once (estimate)",
         GATEWAY_PASSWORDS_SECONDS,
         "s",
-        _LEFT_OUT,
+        _NOT_SERVED,
     ),
-    Limit(_INGRESS, "networks, or users, of an annotation", GATEWAY_ITEMS, "", _LEFT_OUT),
-    Limit(_INGRESS, "paths x hosts of `server-alias` of an Ingress", GATEWAY_COMBINATIONS, "", _LEFT_OUT),
+    Limit(_INGRESS, "networks, or users, of an annotation", GATEWAY_ITEMS, "", _NOT_SERVED),
+    Limit(_INGRESS, "paths x hosts of `server-alias` of an Ingress", GATEWAY_COMBINATIONS, "", _NOT_SERVED),
     Limit(
         _INGRESS,
         "listeners x hostnames x matches of an HTTPRoute",

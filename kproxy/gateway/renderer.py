@@ -14,7 +14,7 @@ from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.httproute import http_certificates, http_routing, joined, taken_ports
 from kproxy.gateway.core.ingress import Objects, Ports, certificates_of, route, wrong_hosts
 from kproxy.gateway.core.render import Rendered, render, with_endpoints
-from kproxy.gateway.core.routes import Routing
+from kproxy.gateway.core.routes import Respond, Routing
 from kproxy.model import NamespacedName
 from kproxy.problems import Problem, limited
 from kproxy.sources.core.routed import RoutedObjects
@@ -33,7 +33,7 @@ class Rendering(NamedTuple):
     warnings: list[Problem]
 
     ingresses: frozenset[NamespacedName]
-    """The Ingresses that have routes."""
+    """The Ingresses that have routes without an error."""
 
     @property
     def configuration(self) -> Configuration:
@@ -107,7 +107,8 @@ class Renderer:
         )
         rendered = render(routing)
         routing = replace(routing, routes=rendered.routes)
-        served = frozenset(each.owner.name for each in routing.routes if each.owner.kind == "Ingress")
+        replies = (each for each in routing.routes if not isinstance(each.action, Respond))
+        served = frozenset(each.owner.name for each in replies if each.owner.kind == "Ingress")
         problems = limited([*_refusals(whole, self._refused), *routed.problems, *rendered.problems])
         wrong = wrong_hosts(routing.listeners, checked, objects.secrets)
         warnings = limited([*routed.warnings, *taken_ports(routing), *wrong])

@@ -15,7 +15,7 @@ from kproxy import model
 from kproxy.decode import Document, decode
 from kproxy.gateway.core.endpoints import Services, servers_of
 from kproxy.gateway.core.ingress import CONTROLLER, Checked, Objects, Ports, Routed, certificates_of, route
-from kproxy.gateway.core.routes import Forward, Redirect, Route
+from kproxy.gateway.core.routes import Forward, Redirect, Respond, Route
 from tests.unit.make import decoded, name, service
 
 V1 = "networking.k8s.io/v1"
@@ -66,6 +66,8 @@ def where(found: Route) -> str:
             result = " ".join(f"{share.name}={share.weight}" for share in shares)
         case Redirect(scheme=scheme, status=status):
             result = f"{status} {scheme}"
+        case Respond(status=status):
+            result = str(status)
         case other:
             result = str(other)
     conditions = "".join(f" {each.name}:{each.value}" for each in found.match.headers)
@@ -237,23 +239,35 @@ def test_a_canary_of_no_ingress_is_named() -> None:
     ]
 
 
-def test_a_wrong_annotation_leaves_out_one_ingress() -> None:
-    bad = ingress(
-        "bad", rule("b.test", to("web")), notes={"nginx.ingress.kubernetes.io/auth-url": "http://x"}
-    )
-    found = routed(bad, WEB)
-    assert [where(each) for each in found.routing.routes] == ["http a.test/ -> default/web:http=1"]
+@pytest.mark.parametrize(
+    ("path", "notes", "closed"),
+    [
+        ("/admin", {}, ["http a.test/admin -> 503"]),
+        ("/admin(/|$)", {"kproxy.io/use-regex": "true"}, ["http a.test/admin(/|$) -> 503"]),
+        ("/", {"kproxy.io/canary": "true"}, []),
+    ],
+)
+def test_the_paths_of_an_ingress_with_a_wrong_annotation_are_closed(
+    path: str, notes: dict[str, str], closed: list[str]
+) -> None:
+    """Their requests do not go to the path / of the other Ingress, which has no restrictions."""
+    restricted = notes | {"nginx.ingress.kubernetes.io/auth-url": "http://x"}
+    bad = ingress("bad", rule("a.test", to("web"), path, "ImplementationSpecific"), notes=restricted)
+    found = routed(WEB, bad)
+    assert [where(each) for each in found.routing.routes if each.owner.name.name == "bad"] == closed
+    assert "http a.test/ -> default/web:http=1" in map(where, found.routing.routes)
     assert texts(found) == [
         "f.yaml: Ingress default/bad: metadata.annotations[nginx.ingress.kubernetes.io/auth-url]: "
         "the gateway does not support external authentication"
     ]
 
 
-def test_an_ingress_of_too_many_combinations_is_left_out() -> None:
+def test_an_ingress_of_too_many_combinations_is_closed() -> None:
     paths = [rule("b.test", to("web"), f"/{number}") for number in range(200)]
     notes = {"kproxy.io/server-alias": ",".join(f"{number}.test" for number in range(100))}
     found = routed(ingress("large", *paths, notes=notes), WEB)
-    assert [where(each) for each in found.routing.routes] == ["http a.test/ -> default/web:http=1"]
+    routes = list(map(where, found.routing.routes))
+    assert routes == [*(f"http b.test/{n} -> 503" for n in range(200)), "http a.test/ -> default/web:http=1"]
     assert texts(found) == [
         "f.yaml: Ingress default/large: spec.rules: "
         "paths x hosts of server-alias are 20200 combinations: at most 20000"

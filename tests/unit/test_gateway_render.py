@@ -98,45 +98,63 @@ def headers(name: str, value: str) -> tuple[routes.Filter, ...]:
     return (routes.HeaderFilter(routes.Modified.RESPONSE, set=((name, value),)),)
 
 
+CONDITIONS = [
+    (route("x.test", path="/a/../b"), "'/a/../b' contains . or .. as an element"),
+    (route("x.test", path="/a%0ab"), "'/a%0ab' contains a control character"),
+    (
+        route("x.test", match=routes.Match(headers=(routes.ValueMatch("a b", "1"),))),
+        "'a b' is not the name of a header",
+    ),
+    (
+        route("x.test", match=routes.Match(queries=(routes.ValueMatch("a)", "1"),))),
+        "'a)' may only contain letters, digits and - . _ ~",
+    ),
+    (
+        route("x.test", match=routes.Match(headers=(routes.ValueMatch("a", "((", regex=True),))),
+        "'((' is not a regular expression: missing ), unterminated subpattern at position 1",
+    ),
+    (route("x.test", path="/" + "a" * 3000), "the path has more than 2048 characters"),
+    (
+        route("x.test", match=routes.Match(routes.PathMatch(routes.PathKind.REGEX, "/(a+)+"))),
+        "'/(a+)+' repeats a group that contains a repetition or a choice",
+    ),
+]
+FILTERS = [
+    (route("x.test", filters=headers("a\nb", "c")), "'a\\nb' is not the name of a header"),
+    (
+        route("x.test", filters=headers("Transfer-Encoding", "chunked")),
+        "the header Transfer-Encoding belongs to the connection: it cannot be set or removed",
+    ),
+    (route("x.test", filters=headers("a", "b\r\nc: d")), "must not contain the character '\\r'"),
+    (route("x.test", filters=headers("a", "b" * 3000)), "has more than 2048 characters"),
+]
+
+
 @pytest.mark.parametrize(
-    ("bad", "message"),
+    ("bad", "message", "reply"),
     [
-        (route("x.test", path="/a/../b"), "'/a/../b' contains . or .. as an element"),
-        (route("x.test", path="/a%0ab"), "'/a%0ab' contains a control character"),
-        (route("x.test", filters=headers("a\nb", "c")), "'a\\nb' is not the name of a header"),
-        (
-            route("x.test", filters=headers("Transfer-Encoding", "chunked")),
-            "the header Transfer-Encoding belongs to the connection: it cannot be set or removed",
-        ),
-        (route("x.test", filters=headers("a", "b\r\nc: d")), "must not contain the character '\\r'"),
-        (route("x.test", filters=headers("a", "b" * 3000)), "has more than 2048 characters"),
-        (
-            route("x.test", match=routes.Match(headers=(routes.ValueMatch("a b", "1"),))),
-            "'a b' is not the name of a header",
-        ),
-        (
-            route("x.test", match=routes.Match(queries=(routes.ValueMatch("a)", "1"),))),
-            "'a)' may only contain letters, digits and - . _ ~",
-        ),
-        (
-            route("x.test", match=routes.Match(headers=(routes.ValueMatch("a", "((", regex=True),))),
-            "'((' is not a regular expression: missing ), unterminated subpattern at position 1",
-        ),
-        (route("x.test", path="/" + "a" * 3000), "the path has more than 2048 characters"),
-        (
-            route("x.test", match=routes.Match(routes.PathMatch(routes.PathKind.REGEX, "/(a+)+"))),
-            "'/(a+)+' repeats a group that contains a repetition or a choice",
-        ),
+        *((*each, None) for each in CONDITIONS),
+        *((*each, routes.Respond(500)) for each in FILTERS),
     ],
 )
-def test_a_route_that_cannot_be_rendered_is_left_out_and_named(bad: routes.Route, message: str) -> None:
-    """It is named once, also if several listeners have it."""
-    good, left_out = route("a.test"), replace(bad, field="spec.rules[0]")
-    found = render(routes.Routing((HTTP,), (left_out, replace(left_out, listener="https"), good)))
+def test_a_route_that_cannot_be_rendered_is_named(
+    bad: routes.Route, message: str, reply: routes.Respond | None
+) -> None:
+    """It is named once, also if several listeners have it. With wrong conditions it is left out."""
+    good, wrong = route("a.test"), replace(bad, field="spec.rules[0]")
+    found = render(routes.Routing((HTTP,), (wrong, replace(wrong, listener="https"), good)))
     assert [str(each) for each in found.problems] == [
         f"x.test.yaml: Ingress default/x.test: spec.rules[0]: {message}"
     ]
-    assert found.configuration == render(routes.Routing((HTTP,), (good,))).configuration
+    expected = (
+        ()
+        if reply is None
+        else (
+            replace(route("x.test"), action=reply),
+            replace(route("x.test"), action=reply, listener="https"),
+        )
+    )
+    assert found.configuration == render(routes.Routing((HTTP,), (*expected, good))).configuration
 
 
 def test_each_backend_names_its_owner_and_its_service() -> None:

@@ -1,10 +1,10 @@
 """Annotations of an Ingress -> filters and policy of its routes.
 
 An annotation is `kproxy.io/NAME` or `nginx.ingress.kubernetes.io/NAME`; the former wins. `KNOWN` lists
-the names. A wrong value is a `FieldError`, and the Ingress is left out: without the annotation, more clients
-might get access than its author meant. For the same reason, an Ingress with a name in `REFUSED` is left out:
-these restrict access in ways that the gateway cannot. All other names are named in a warning. docs/ingress.md
-has the table.
+the names. A wrong value is a `FieldError`, and the Ingress is not served: without the annotation, more
+clients might get access than its author meant. For the same reason, an Ingress with a name in `REFUSED` is
+not served: these restrict access in ways that the gateway cannot. All other names are named in a warning.
+docs/ingress.md has the table.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from kproxy.gateway.core.routes import (
     PathChange,
     Policy,
     Redirect,
+    Respond,
     User,
 )
 from kproxy.limits import GATEWAY_ITEMS, GATEWAY_PASSWORD_SECONDS
@@ -68,7 +69,7 @@ REFUSED = {
     "auth-snippet": "a snippet of nginx's configuration",
     "modsecurity-snippet": "a snippet of nginx's configuration",
 }
-"""Annotations that cannot be ignored: the Ingress is left out."""
+"""Annotations that cannot be ignored: the Ingress is not served."""
 
 
 ADVICE = {"custom-headers": ": ConfigMaps are not read. Write kproxy.io/response-headers"}
@@ -95,7 +96,7 @@ class Settings(NamedTuple):
     """The new path; "" for the one of the request."""
     regex: bool = False
     """Whether its paths are regular expressions."""
-    redirect: Redirect | None = None
+    reply: Redirect | Respond | None = None
     """What it replies in place of its Services."""
     to_https: bool | None = None
     """Whether HTTP is redirected to HTTPS; None: if the host has a certificate."""
@@ -170,7 +171,7 @@ def settings(found: Annotations) -> tuple[Settings, list[tuple[str, str]]]:
             _policy(found),
             tuple(_filters(found)),
             found.read("rewrite-target", _rewrite, ""),
-            found.boolean("use-regex") or "$" in found.text("rewrite-target"),
+            found.boolean("use-regex") or uses_regex(found),
             _redirect(found),
             _to_https(found),
             found.read("app-root", _rewrite, ""),
@@ -179,6 +180,11 @@ def settings(found: Annotations) -> tuple[Settings, list[tuple[str, str]]]:
         ),
         [(found.field(name), words + ADVICE.get(name, "")) for name in unknown],
     )
+
+
+def uses_regex(found: Annotations) -> bool:
+    """Return whether the paths of an Ingress are regular expressions."""
+    return found.text("use-regex") == "true" or "$" in found.text("rewrite-target")
 
 
 # --- groups of annotations ---

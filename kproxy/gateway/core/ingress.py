@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from kproxy.decode.fields import FieldError
 from kproxy.decode.text import from_json
-from kproxy.gateway.core.annotations import Annotations, Canary, Settings, settings
+from kproxy.gateway.core.annotations import Annotations, Canary, Settings, settings, uses_regex
 from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.routes import (
     Action,
@@ -31,6 +31,7 @@ from kproxy.gateway.core.routes import (
     PathMatch,
     Policy,
     Redirect,
+    Respond,
     RewriteFilter,
     Route,
     Routing,
@@ -181,6 +182,7 @@ class _Router:
                 self._add_tls(each)
             except FieldError as error:
                 self._problem(each, error.path, str(error))
+                entries += self._closed(each)
         mains = self._without_canaries(entries)
         routes = [route for entry in mains for route in self._routes(entry)]
         return Routed(Routing(self._listeners(), tuple(routes)), self.problems, self.warnings)
@@ -207,16 +209,32 @@ class _Router:
             ]
         return entries
 
-    def _settings(self, ingress: Ingress) -> Settings:
+    def _closed(self, ingress: Ingress) -> Iterator[_Entry]:
+        """Yield the paths of an Ingress with an error. The status of their requests is 503.
+
+        If they were left out, other paths of the host might match, which other clients may use.
+        """
+        annotations = self._annotations(ingress)
+        if annotations.text("canary") == "true":
+            return
+        self._add_tls(ingress)
+        found, none = Settings(regex=uses_regex(annotations), reply=Respond(503)), Share("", ())
+        for index, rule in enumerate(ingress.rules):
+            for number, path in enumerate(rule.paths):
+                yield _Entry(ingress, found, Host(rule.host), _match(path, found), none, (index, number))
+
+    def _annotations(self, ingress: Ingress) -> Annotations:
         namespace, texts = ingress.name.namespace, ingress.annotations
         values = from_json(texts.encode(), dict[str, str]) if texts else {}
-        annotations = Annotations(
+        return Annotations(
             values,
             lambda name: self._objects.secrets.get(
                 NamespacedName(namespace, name.removeprefix(f"{namespace}/"))
             ),
         )
-        found, warnings = settings(annotations)
+
+    def _settings(self, ingress: Ingress) -> Settings:
+        found, warnings = settings(self._annotations(ingress))
         for field, message in warnings:
             self._warn(ingress, field, message)
         return found
@@ -288,7 +306,7 @@ class _Router:
                 root = Redirect(path=PathChange(found.app_root))
                 yield self._route(listener, entry, match, root, (), Policy())
             for match, shares in self._variants(entry):
-                action = found.redirect or Forward(shares)
+                action = found.reply or Forward(shares)
                 yield self._route(listener, entry, match, action, _filters(found), found.policy)
 
     def _is_plain(self, host: str, found: Settings) -> bool:

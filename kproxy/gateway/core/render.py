@@ -1,7 +1,7 @@
 """Routing -> Configuration. Equal routing gives equal bytes.
 
-Each route is checked alone first: one whose text cannot be in HAProxy's configuration is left out and named,
-and the others are rendered.
+Each route is checked alone first: one whose text cannot be in HAProxy's configuration is named, and left out
+or answered with status 500. The others are rendered.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from kproxy.gateway.core.routes import (
     Certificate,
     Forward,
     Listener,
+    Match,
+    Policy,
     Respond,
     Route,
     Routing,
@@ -42,6 +44,7 @@ from kproxy.problems import Problem
 
 HOSTS_OF_LINE = 30
 """The hosts of a certificate in one line of a list. A line over the socket has at most 16 KiB."""
+TOO_LONG = "HAProxy needs too long to check the passwords of all users. Use fewer rounds or users"
 SPARES = ((24, 16), (8, 64))
 """Spare backends: (number, slots of each)."""
 
@@ -69,13 +72,11 @@ def render(routing: Routing, spares: Sequence[tuple[int, int]] = SPARES) -> Rend
     problems: dict[Problem, None] = {}
     usable: list[Route] = []
     for route in routing.routes:
-        try:
-            _check(route, refused)
-            chosen.add(route)
-        except ValueError as error:
+        served, error = _add(route, chosen, refused)
+        if error is not None:
             problems[_problem(route, error)] = None  # a rule has a route for each listener and host
-        else:
-            usable.append(route)
+        if served is not None:
+            usable.append(served)
     found, lists = tables(usable), _Lists(chosen)
     maps: dict[str, Entries] = {
         EXACT: lists.entries(found.exact),
@@ -133,14 +134,33 @@ def _with_servers(share: Share, services: Services) -> Share:
     return replace(share, servers=services.share(*share.port)[0].servers)
 
 
-def _check(route: Route, refused: Container[BasicAuth]) -> None:
-    """Raise ValueError if a condition of a route cannot be rendered, or its users are too many."""
-    if route.policy.auth and route.policy.auth in refused:
-        raise ValueError(
-            "HAProxy needs too long to check the passwords of all users. Use fewer rounds or users"
-        )
-    path_key(route.match.path)
-    for _ in conditions(route.match):
+def _add(
+    route: Route, chosen: _Backends, refused: Container[BasicAuth]
+) -> tuple[Route | None, ValueError | None]:
+    """Choose the backend of a route. Returns the route as it is served, and what is wrong with it.
+
+    If its conditions cannot be rendered, it is left out. If the rest cannot, the status of its requests is
+    500: other routes, which they would take without it, may be for other clients.
+    """
+    try:
+        _check_conditions(route.match)
+    except ValueError as error:
+        return None, error
+    try:
+        if route.policy.auth in refused:
+            raise ValueError(TOO_LONG)
+        chosen.add(route)
+    except ValueError as error:
+        failing = replace(route, action=Respond(500), filters=(), policy=Policy())
+        chosen.add(failing)
+        return failing, error
+    return route, None
+
+
+def _check_conditions(match: Match) -> None:
+    """Raise ValueError if a condition cannot be rendered."""
+    path_key(match.path)
+    for _ in conditions(match):
         pass
 
 
