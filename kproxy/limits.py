@@ -167,6 +167,7 @@ SERVICE_SOURCES = 10_000
 """The kernel takes 3 s for 12,500 at one address, and 153 s for 100,000. Meanwhile no program of
 the network namespace can change nftables."""
 SERVICE_ENDPOINTS = 1_000_000
+LOST_FRONTENDS = 50
 
 
 # --- container engines ---
@@ -286,6 +287,7 @@ TABLE = (
         "",
         "it is a problem, and what is programmed for it stays",
     ),
+    Limit(_SERVICES, "frontends of a Service that others own", LOST_FRONTENDS, "", "the others are counted"),
     Limit(_SERVER, "`Retry-After`", LARGEST_RETRY_AFTER, "s", "it is shortened"),
     Limit(_SHOWN, "characters of a line", MESSAGE_CHARACTERS, "", "the line is cut"),
     Limit(_SHOWN, "new problems logged at the same time", PROBLEMS_LOGGED, "", "the others are counted"),

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from kproxy.limits import SERVICE_ENDPOINTS
+from kproxy.limits import LOST_FRONTENDS, SERVICE_ENDPOINTS
 from kproxy.model import (
     API_SERVER,
     GATEWAY,
@@ -193,6 +193,10 @@ class Claims:
         self._claimants: dict[Socket, NamespacedName | set[NamespacedName]] = {}
         """Usually one name; a set if several Services claim the socket."""
         self._contested: set[Socket] = set()
+        self._owners: dict[Socket, NamespacedName] = {}
+        """The owners of contested sockets that have been asked for since their claims changed."""
+        self._allocated: dict[NamespacedName, set[Socket]] = {}
+        """The allocated sockets of Services that were compared with others since their claim changed."""
         self._noted: set[NamespacedName] = set()
         """The Services whose claims have warnings or refused addresses."""
         self._external: set[NamespacedName] = set()
@@ -259,19 +263,28 @@ class Claims:
             yield from self.frontends(name)
 
     def problems(self) -> list[Problem]:
-        """Return one problem for each frontend that a Service lost, sorted by Service, field and address."""
-        found: list[tuple[NamespacedName, str, Socket, Problem]] = []
-        for socket in self._contested:
-            owner = self._owner(socket)
-            assert owner is not None
-            for name in self._claimants_of(socket) - {owner}:
-                claim = self._claims[name]
-                lost = next(frontend for frontend in claim.frontends if socket_of(frontend) == socket)
-                field = FIELDS[lost.kind]
-                problem = Problem(claim.origin.source, owner_text(name), field, lost_message(lost, owner))
-                found.append((name, field, socket, problem))
+        """Return one problem for each frontend that a Service lost, sorted by Service, field and address.
+
+        Of each Service there are the first ones, and how many more.
+        """
         refused = [problem for name in sorted(self._noted) for problem in self._claims[name].refused]
-        return refused + [problem for *_, problem in sorted(found)]
+        lost: dict[NamespacedName, set[Socket]] = {}
+        for socket in self._contested:
+            for name in self._claimants_of(socket) - {self._owner(socket)}:
+                lost.setdefault(name, set()).add(socket)
+        return refused + [problem for name in sorted(lost) for problem in self._lost(name, lost[name])]
+
+    def _lost(self, name: NamespacedName, sockets: set[Socket]) -> Iterator[Problem]:
+        claim, subject = self._claims[name], owner_text(name)
+        found = {socket_of(each): each for each in reversed(claim.frontends) if socket_of(each) in sockets}
+        for each in sorted(found.values(), key=lambda each: (FIELDS[each.kind], socket_of(each)))[
+            :LOST_FRONTENDS
+        ]:
+            owner = self._owner(socket_of(each))
+            assert owner is not None
+            yield Problem(claim.origin.source, subject, FIELDS[each.kind], lost_message(each, owner))
+        if (more := len(found) - LOST_FRONTENDS) > 0:
+            yield Problem(claim.origin.source, subject, "", f"{more} more addresses belong to other Services")
 
     def warnings(self) -> list[Problem]:
         """Return the warnings of all claims and those of `_taken`, in order of the Services' names."""
@@ -306,12 +319,15 @@ class Claims:
         found = self._claimants.get(socket)
         if not isinstance(found, set):
             return found
-        return min(found, key=lambda name: self._rank(name, socket))
+        if socket not in self._owners:
+            self._owners[socket] = min(found, key=lambda name: self._rank(name, socket))
+        return self._owners[socket]
 
     def _rank(self, name: NamespacedName, socket: Socket) -> tuple[bool, str, NamespacedName]:
         claim = self._claims[name]
-        allocated = any(f.kind in ALLOCATED and socket_of(f) == socket for f in claim.frontends)
-        return not allocated, claim.origin.created or "~", name
+        if name not in self._allocated:
+            self._allocated[name] = {socket_of(each) for each in claim.frontends if each.kind in ALLOCATED}
+        return socket not in self._allocated[name], claim.origin.created or "~", name
 
     def _replace(self, name: NamespacedName, claim: FrontendClaim | None) -> None:
         old = self._claims.pop(name, None)
@@ -319,6 +335,9 @@ class Claims:
         if claim is not None:
             self._claims[name] = claim
         before, after = _sockets(old), _sockets(claim)
+        self._allocated.pop(name, None)
+        for socket in before | after if self._owners else ():
+            self._owners.pop(socket, None)
         for socket in before - after:
             self._set_claimants(socket, self._claimants_of(socket) - {name})
         for socket in after - before:

@@ -11,6 +11,8 @@ import pytest
 
 from kproxy.model import Balance, Family, Frontend, FrontendKind, Node, Protocol, format_socket, parse_address
 from kproxy.nft.elements import Verdict
+from kproxy.resolve import claims
+from kproxy.resolve.claims import Socket, socket_of
 from kproxy.resolve.frontends import merged
 from kproxy.table.compile import SETS, compile_frontends
 from kproxy.table.layout import EndpointScope, FrontendSide, SetName, SlotChain, frontend_key, range_key
@@ -322,6 +324,23 @@ def test_every_address_that_a_service_loses_is_reported() -> None:
     assert [problem.message for problem in resolved([a, b], ALLOCATION).problems] == [
         f"{address}:{port}/tcp belongs to Service default/a" for address in claimed for port in (80, 81)
     ]
+
+
+def test_many_lost_addresses_take_time_in_proportion_and_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def counted(frontend: Frontend) -> Socket:
+        nonlocal looks
+        looks += 1
+        return socket_of(frontend)
+
+    monkeypatch.setattr(claims, "socket_of", counted)
+    ports = [{"name": f"p{number}", "port": number} for number in range(1, 301)]
+    a, b = (contender(own, externalIPs=["198.51.100.7"], ports=ports) for own in "ab")
+    problems = resolved([a, b], ALLOCATION).problems
+    assert problems[-1] == ("in.yaml", "Service default/b", "", "250 more addresses belong to other Services")
+    assert len(problems) == 51
+    assert looks < 20 * 2 * 600
 
 
 # --- their elements ---
