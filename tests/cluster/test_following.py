@@ -339,10 +339,8 @@ def test_a_server_that_stops_and_continues(api: ApiServer, tmp_path: Path) -> No
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.stop()
-        message = (
-            f"cluster: cannot follow Services: cannot connect to {api.host}:{api.port}: Connection refused"
-        )
-        follower.wait(lambda: len(follower.messages()) == len(FOLLOWED) and message in follower.messages())
+        cause = f"cannot connect to {api.host}:{api.port}: Connection refused"
+        assert follower.wait(follower.messages) == [f"cluster: cannot use the API server: {cause}"]
         assert follower.names() == ["web"]
         assert follower.take() == set()
         api.create(service("new"))
@@ -554,6 +552,20 @@ def test_an_error_in_a_watch_that_is_not_410(api: ApiServer, tmp_path: Path) -> 
         api.update(service("web", 81))
         follower.changed("web")
         assert lists(api) == 1
+
+
+def test_a_connection_that_fails_for_one_kind_only(api: ApiServer, tmp_path: Path) -> None:
+    api.faults.add(Reset(), resource=SLICES, times=None)
+    with Follower(api, tmp_path, sync=False) as follower:
+        watching(api, SERVICES)
+
+        def named() -> bool:
+            """At first, it may look as if the server were unreachable."""
+            api.watches.bookmark(SERVICES)
+            return any("cannot follow EndpointSlices: " in message for message in follower.messages())
+
+        follower.wait(named)
+        assert len(follower.messages()) == 1
 
 
 @pytest.mark.parametrize("verb", ["list", "watch"])

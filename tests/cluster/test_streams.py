@@ -100,9 +100,10 @@ def problems(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     fail = Reflector._fail
 
-    def record(reflector: Reflector, message: str) -> None:
-        found.append(message)
-        fail(reflector, message)
+    def record(reflector: Reflector, error: Exception) -> None:
+        fail(reflector, error)
+        if reflector.failure:
+            found.append(reflector.failure.message)
 
     monkeypatch.setattr(Reflector, "_fail", record)
     return found

@@ -328,7 +328,7 @@ def test_a_server_that_is_unreachable_at_the_start(lab: Lab, following: Follow) 
         story.running.stop()
         story.network.close()
         story.running.start(wait=False)
-        eventually(lambda: "cannot follow" in story.running.logged(), story.running.logged)
+        eventually(lambda: "cannot use the API server" in story.running.logged(), story.running.logged)
         before = story.running.kproxy.generation()
         used = cpu_seconds(story.running.process.pid)
         time.sleep(1.5)  # more than a sync period
@@ -340,6 +340,10 @@ def test_a_server_that_is_unreachable_at_the_start(lab: Lab, following: Follow) 
         story.network.open()
         story.converges()
         assert story.answering() == {"pod-2"}
+        # One line says that it is unreachable, and one that it is reachable again.
+        eventually(lambda: "solved: cluster: cannot use" in story.running.logged(), story.running.logged)
+        lines = [line for line in story.running.logged().splitlines() if "cluster: cannot" in line]
+        assert len(lines) == 2
 
 
 def test_changes_by_other_programs_during_the_first_round_are_reverted(

@@ -13,10 +13,14 @@ from functools import partial
 
 import pytest
 
+from kproxy.decode import wire
 from kproxy.intake.dial import Endpoint, open_endpoint
 from kproxy.intake.names import Names
 from kproxy.intake.requests import HttpClient, Request
-from kproxy.sources.cluster.failures import sentence
+from kproxy.model import Node
+from kproxy.sources.cluster.credentials import Credentials
+from kproxy.sources.cluster.failures import Failure, StatusError, is_common, sentence
+from kproxy.sources.cluster.source import Cluster
 
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
 
@@ -118,3 +122,45 @@ def test_no_server() -> None:
 )
 def test_other_errors_are_described_by_their_text(error: Exception, expected: str) -> None:
     assert expected in sentence(error)
+
+
+# --- one problem for one cause ---
+
+REFUSED, TIMEOUT, FORBIDDEN = (
+    ConnectionRefusedError("refused"),
+    TimeoutError(),
+    StatusError(wire.Status(reason="Forbidden", message="no"), 403),
+)
+
+
+def problems(cluster: Cluster, **failing: Exception) -> list[str]:
+    """Return the problems when these kinds fail."""
+    for kind, reflector in cluster._reflectors.items():
+        error = failing.get(kind)
+        reflector.failure = Failure(sentence(error), is_common(error)) if error else None
+    return [problem.message for problem in cluster.problems()]
+
+
+def test_what_concerns_all_kinds_is_one_problem_that_stays_the_same() -> None:
+    cluster = Cluster(Credentials(None), "n1", lambda _: Node("n1"))
+    timeout, refused = (f"cannot use the API server: {sentence(each)}" for each in (TIMEOUT, REFUSED))
+    assert problems(cluster, Node=TIMEOUT) == [timeout]
+    assert problems(cluster, Node=TIMEOUT, Service=REFUSED) == [timeout]
+    assert problems(cluster, Node=REFUSED, Service=REFUSED) == [refused]
+    assert problems(cluster, Node=REFUSED, Service=TIMEOUT) == [refused]
+    forbidden = "cannot follow Services: 403 Forbidden: no"
+    assert problems(cluster, Node=REFUSED, Service=FORBIDDEN) == [refused, forbidden]
+    assert problems(cluster) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "common"),
+    [
+        (wire.Status(), 503, True),
+        (wire.Status(reason="InternalError", message="etcdserver: no leader"), 500, False),
+        (wire.Status(reason="Unauthorized"), 401, True),
+        (wire.Status(), 403, False),
+    ],
+)
+def test_responses_that_concern_all_kinds(status: wire.Status, code: int, common: bool) -> None:
+    assert is_common(StatusError(status, code)) is common

@@ -321,11 +321,11 @@ def test_an_unexpected_error_of_a_request_does_not_end_following(error: Exceptio
         reflector = Reflector(connection, SERVICES, lambda _: None, lambda *_: None, Pacing(first_delay=0.01))
         task = asyncio.create_task(reflector.run())
         async with asyncio.timeout(30):
-            while reflector.problem is None:
+            while reflector.failure is None:
                 assert not task.done()
                 await asyncio.sleep(0)
         task.cancel()
-        return str(reflector.problem)
+        return str(reflector.problem(reflector.failure))
 
     assert "cannot follow Services" in asyncio.run(follow())
 

@@ -50,6 +50,8 @@ class Connection:
     def __init__(self, credentials: Credentials) -> None:
         self.requests: Counter[tuple[str, str, str]] = Counter()
         """By status code (`<error>` without a response), host and method."""
+        self.contact = float("-inf")
+        """When a `Reflector` last received data, of any kind (time.monotonic())."""
         self._credentials = credentials
         self._names = Names()
         self._server: _Server | None = None

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from itertools import islice
+from math import inf
 from typing import NamedTuple, TypeVar
 
 from kproxy.decode import wire
@@ -32,7 +33,7 @@ from kproxy.sources.cluster.core.events import SOURCE, Event, ObjectChange, Stoc
 from kproxy.sources.cluster.core.formats import PROTOBUF, Format, Json, Page, accepted, format_of
 from kproxy.sources.cluster.core.resources import ApiResource
 from kproxy.sources.cluster.core.streamed import QUERY, UNSUPPORTED, StreamedList, Streams
-from kproxy.sources.cluster.failures import StatusError, sentence
+from kproxy.sources.cluster.failures import Failure, StatusError, is_common, sentence
 
 Item = TypeVar("Item")
 SMALLER = 4
@@ -85,9 +86,9 @@ class Reflector:
         content_type: str = PROTOBUF,
     ) -> None:
         """`content_type`: the format to request, of the kinds that have it."""
-        self.problem: Problem | None = None
-        """The present problem of the connection; None if there is none."""
-        self.contact = float("-inf")
+        self.failure: Failure | None = None
+        """Why the kind cannot be followed at present; None if it can."""
+        self.contact = -inf
         """The time of the last data from the server (time.monotonic())."""
         self._connection, self._resource, self._pacing = connection, resource, pacing
         self._content_type = content_type
@@ -101,6 +102,8 @@ class Reflector:
         self._unpaged = False
         """Request the next list without pages, because the server forgot the version of a list in pages."""
         self._was_listed = False
+        self._failing_since = inf
+        """When requests began to fail; infinite if the last one succeeded."""
         self._must_check = False
         """The last watch ended early, so the server may have been restored: check its history."""
         self._delay = 0.0
@@ -110,6 +113,10 @@ class Reflector:
         """The list that arrives in the present watch; None if there is none, or it is complete."""
         self._page = pacing.page
         """The number of objects to request at once."""
+
+    def problem(self, failure: Failure) -> Problem:
+        """Return a failure as a problem of this kind alone."""
+        return Problem(SOURCE, "", "", f"cannot follow {self._resource.kind}s: {failure.message}")
 
     @property
     def resource(self) -> ApiResource:
@@ -129,7 +136,7 @@ class Reflector:
             except LimitError as error:
                 self._version, self._unpaged = "", False
                 self._page = max(self._page // SMALLER, 1)
-                self._fail(sentence(error))
+                self._fail(error)
             except StatusError as error:
                 if error.code == HTTPStatus.NOT_FOUND and self._resource.optional:
                     self._version = ""
@@ -139,13 +146,10 @@ class Reflector:
                         await self._be_without()
                         self._resource = self._newest
                     continue
-                self._fail(str(error))
+                self._fail(error)
                 retry_after = error.retry_after
-            except OSError as error:
-                if self._delay:  # the first retry is immediate; only if it fails, too, this is a problem
-                    self._fail(sentence(error))
             except Exception as error:  # of any type: neither a response nor a kubeconfig ends kproxy
-                self._fail(sentence(error))
+                self._fail(error)
             await self._pause(retry_after)
 
     # Requests
@@ -250,8 +254,8 @@ class Reflector:
         if response.status != HTTPStatus.OK:
             status = self._format.read_status(await response.begin())
             self._raise_for(status, response.status, response.header("retry-after"))
-        self.contact = self._now()
-        self.problem = None
+        self._note_contact()
+        self.failure, self._failing_since = None, inf
 
     async def _watch(self) -> bool:
         """Watch until the server or the idle timeout ends it. Returns whether it lasted `min_watch`."""
@@ -292,7 +296,7 @@ class Reflector:
         splitter = self._format.splitter()
         limit.reschedule(self._until(end))
         async for data in response.decompressed():
-            self.contact = self._now()
+            self._note_contact()
             async for part in _parts(splitter.feed(data)):
                 if self._streamed is not None:
                     part = await self._collect(self._streamed, part, limit, end)
@@ -368,14 +372,23 @@ class Reflector:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _fail(self, message: str) -> None:
-        self.problem = Problem(SOURCE, "", "", f"cannot follow {self._resource.kind}s: {message}")
+    def _note_contact(self) -> None:
+        self.contact = self._connection.contact = self._now()
+
+    def _fail(self, error: Exception) -> None:
+        """Record why requests fail. The first retry is immediate: a broken connection may pass with it."""
+        self._failing_since = min(self._failing_since, self._now())
+        if isinstance(error, OSError) and not self._delay:
+            return
+        common = is_common(error) and self._connection.contact < self._failing_since
+        self.failure = Failure(sentence(error), common)
         if self._resource.optional and not self._was_listed:
             self._retain(self._resource.kind, set())
 
     async def _be_without(self) -> None:
         """Treat a kind that the server does not have as empty, until it is time to ask again."""
-        self.problem, self.contact, self._version = None, float("-inf"), ""
+        self.failure, self.contact, self._version = None, -inf, ""
+        self._failing_since = inf
         self._retain(self._resource.kind, set())
         await asyncio.sleep(random.randint(*self._pacing.watch))
 

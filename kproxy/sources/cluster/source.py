@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from threading import Lock
 
 from msgspec.structs import replace
@@ -82,6 +82,8 @@ class Cluster:
         resources += [SERVICE_CIDRS] if follow_service_cidrs else []
         resources += GATEWAY_API if follow_gateways else []
         self._gateways = GatewayServices()
+        self._cause = ""
+        """Why no kind can be followed, as the last `problems` said; "" if any can."""
         self._unlisted = {resource.kind for resource in resources}
         self._reflectors = {
             resource.kind: Reflector(
@@ -168,8 +170,8 @@ class Cluster:
 
     def _gateways_unknown(self) -> str:
         """Return why a kind of the Gateway API cannot be followed; "" if each can."""
-        found = (self._reflectors[each.kind].problem for each in GATEWAY_API if each.kind in self._reflectors)
-        return next((str(problem) for problem in found if problem), "")
+        found = (self._reflectors[each.kind] for each in GATEWAY_API if each.kind in self._reflectors)
+        return next((str(each.problem(each.failure)) for each in found if each.failure), "")
 
     def why_protected(self, name: NamespacedName) -> str:
         """Return for example `cluster: Service default/web cannot be read`."""
@@ -185,9 +187,22 @@ class Cluster:
 
     def problems(self) -> list[Problem]:
         """Return the present problems of the connections and of objects."""
-        unreachable = [r.problem for r in self._reflectors.values() if r.problem is not None]
         with self._lock:
-            return unreachable + self._cache.problems()
+            return [*self._not_followed(), *self._cache.problems()]
+
+    def _not_followed(self) -> Iterator[Problem]:
+        """Yield why kinds cannot be followed.
+
+        What concerns all kinds is one problem. It stays the same one as long as it concerns any kind, because
+        other requests may fail in another way at the same time.
+        """
+        failing = {r: r.failure for r in self._reflectors.values() if r.failure}
+        common = [failure.message for failure in failing.values() if failure.concerns_all]
+        if self._cause not in common:
+            self._cause = common[0] if common else ""
+        if self._cause:
+            yield Problem(SOURCE, "", "", f"cannot use the API server: {self._cause}")
+        yield from (r.problem(failure) for r, failure in failing.items() if not failure.concerns_all)
 
     def input_warnings(self) -> list[Problem]:
         """Return parts of objects that are not used, or read in another way."""
