@@ -41,6 +41,8 @@ def test_a_canonical_path(path: str, wanted: str) -> None:
     /%2e%2E
     /a%2f..
     /a/..%2fb
+    /a/..;b/c
+    /a%5C..%5Cb
     /%
     /%4
     /%zz

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from kproxy.gateway.core.paths import canonical_regex, checked_regex
+from kproxy.gateway.core.paths import DOTS, canonical_regex, checked_regex
 from kproxy.gateway.core.quote import (
     LISTENER_NAME,
     file_name,
@@ -157,7 +157,7 @@ _CHECKS = (
     f"http-request deny deny_status 400 if {{ var(txn.path),length gt {LONGEST_PATH} }}",
     "http-request set-var(txn.path) var(txn.path),regsub(%2F,/,g) if { var(txn.path) -m sub %2F }",
     "http-request set-var(txn.path) var(txn.path),regsub(/+,/,g) if { var(txn.path) -m sub // }",
-    "http-request deny deny_status 400 if { var(txn.path) -m reg -- /[.][.]?(/|$) }",
+    f"http-request deny deny_status 400 if {{ var(txn.path) -m reg -- {DOTS} }}",
 )
 _LOOK_UP_HOST = (
     "http-request set-var(txn.listener) so_name",

@@ -20,7 +20,10 @@ from kproxy.limits import GATEWAY_REGEX, GATEWAY_REGEX_BYTES, GATEWAY_TEXT
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _SLASHES = re.compile(r"/+")
-_DOTS = re.compile(r"/\.\.?(/|$)")
+DOTS = "(/|%5C)[.][.]?(/|%5C|%3B|$)"
+"""A regular expression for canonical paths with an element `.` or `..`. Some servers take a backslash for a
+slash, and some ignore what comes after a semicolon in an element."""
+_DOTS = re.compile(DOTS)
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 _RESERVED = re.compile(r"\[.*?(?:--|&&|~~|\|\|)")
 """What Python may read as an operation of sets in the future. It warns of that on standard error."""
