@@ -36,6 +36,17 @@ def test_a_change_during_a_round_waits_for_the_next_one() -> None:
     assert servers.health.reasons(begun + 1000) == []
 
 
+def test_the_services_of_the_first_round_are_counted_after_it() -> None:
+    servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()))
+    servers.round_started(3)
+    assert "metrics" not in vars(servers)
+    servers.round_done(RoundReport(()))
+    servers.round_started(1)
+    changes = "kubeproxy_sync_proxy_rules_service_changes"
+    assert f"{changes}_total 4.0" in servers.metrics.text().decode()
+    assert f"{changes}_pending 1.0" in servers.metrics.text().decode()
+
+
 def test_a_failed_family_has_no_programming_latency() -> None:
     servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()))
     failures = {Family.IPV6: "no buffer space"}
