@@ -24,10 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.arguments import Arguments
-from bench.daemon.subject import peak_of
-from bench.probes.measures import processor_of
-from bench.probes.whole import endpoints
-from bench.process import exits_with_status
+from bench.probes.whole import SERVICES, endpoints, services
+from bench.process import cpu_of, exits_with_status, peak_of, until
 from kproxy.kernel.netlink.socket import Netlink
 from tests.engine import Engine
 
@@ -35,7 +33,6 @@ COUNTS = (0, 200, 2000)
 CHANGES = 20
 FIRST = IPv4Address("10.88.0.10")
 PATIENCE = 120.0
-SERVICES = 20
 
 
 class Figures(NamedTuple):
@@ -56,25 +53,13 @@ def put(engine: Engine, index: int) -> None:
     engine.put(f"web-{index}", str(FIRST + index), app=f"app-{index % SERVICES}")
 
 
-def services() -> str:
-    """Return the manifests of the Services."""
-    items = [
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": f"app-{number}"},
-            "spec": {"selector": {"app": f"app-{number}"}, "ports": [{"port": 80, "targetPort": 8080}]},
-        }
-        for number in range(SERVICES)
-    ]
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-
-
 def measure(count: int) -> Figures:
     """Measure once, in the present network namespace."""
     with Engine() as engine, tempfile.TemporaryDirectory() as text, Netlink() as netlink:
         folder = Path(text)
-        (folder / "all.json").write_text(services())
+        (folder / "all.json").write_text(
+            json.dumps({"apiVersion": "v1", "kind": "List", "items": services(8080)})
+        )
         for index in range(count):
             put(engine, index)
         command = [sys.executable, "-m", "kproxy", "run", "-f", str(folder / "all.json"), "--no-dns"]
@@ -84,12 +69,11 @@ def measure(count: int) -> Figures:
         with (folder / "log").open("w") as log:
             process = subprocess.Popen(command, stderr=log)
         try:
-            until(lambda: "kproxy is ready" in (folder / "log").read_text())
-            until(lambda: len(endpoints(netlink)) == count)
-            start = time.monotonic() - begin
-            before = processor_of(process.pid)
+            wait(lambda: "kproxy is ready" in (folder / "log").read_text())
+            start = wait(lambda: len(endpoints(netlink)) == count) - begin
+            before = cpu_of(process.pid)
             delays = [change(engine, netlink, count + index) for index in range(CHANGES)]
-            used = processor_of(process.pid) - before
+            used = cpu_of(process.pid) - before
             return Figures(count, start, median(delays), used / CHANGES, peak_of(process.pid))
         finally:
             process.terminate()
@@ -102,17 +86,12 @@ def change(engine: Engine, netlink: Netlink, index: int) -> float:
     address = (FIRST + index).packed
     begin = time.monotonic()
     engine.tell("start", f"web-{index}")
-    until(lambda: address in endpoints(netlink))
-    return time.monotonic() - begin
+    return wait(lambda: address in endpoints(netlink)) - begin
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition is true. Raises SystemExit if it does not become true."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit("bench: the containers are not endpoints in time")
-        time.sleep(0.002)
+def wait(condition: Callable[[], bool]) -> float:
+    """Wait until a condition is true, and return the time."""
+    return until(condition, lambda: "the containers are not endpoints in time", PATIENCE)
 
 
 def report(results: list[Figures]) -> Table:

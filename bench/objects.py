@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.process import memory_of, peak_of
 from kproxy.limits import API_OBJECT, MIB, OBJECT_ITEMS
 from kproxy.sources.cluster.core.events import Content, change_of
 from tests.large_objects import LARGE, Large
@@ -39,21 +40,15 @@ def largest(make: Callable[[int], Content]) -> int:
     return int(API_OBJECT / each * 0.98)
 
 
-def memory(field: str) -> float:
-    """Return a field of this process in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
-
-
 def measured(large: Large, content: Content) -> Cost:
     """Decode an object in this process."""
     change_of(large.resource, large.json(1))
     if large.resource.has_protobuf:
         change_of(large.resource, large.protobuf(1))
     Path("/proc/self/clear_refs").write_bytes(CLEAR_PEAK)
-    before, begun = memory("VmRSS"), time.process_time()
+    before, begun = memory_of(), time.process_time()
     change_of(large.resource, content)
-    return Cost(time.process_time() - begun, memory("VmHWM") - before)
+    return Cost(time.process_time() - begun, (peak_of() - before) / MIB)
 
 
 def costs() -> Iterator[tuple[str, str, Cost]]:

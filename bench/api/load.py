@@ -19,7 +19,7 @@ from bench.api.relay import Relay, settled
 from bench.daemon.measures import NUMBERS
 from bench.daemon.real import RealServer
 from bench.daemon.server import replaced
-from bench.daemon.subject import cpu_of
+from bench.process import cpu_of
 from bench.samples import Sample
 
 WATCHING = [kind for kind in KINDS if kind.watches]

@@ -9,7 +9,7 @@ from netns_lab.netns import in_fresh_namespace
 from rich.console import Console
 
 from bench.arguments import Arguments
-from bench.daemon.measures import Figures, measure
+from bench.daemon.measures import UDP_SERVICES, Figures, measure
 from bench.daemon.real import serving_real
 from bench.daemon.report import report
 from bench.daemon.server import serving
@@ -31,6 +31,8 @@ def main() -> int:
     parser.path("--kube-proxy", "FILE", "also measure this kube-proxy, in the same run")
     parser.json()
     arguments = parser.parsed_by_root()
+    if min(arguments.services) < UDP_SERVICES + 2:
+        parser.error(f"--services must be at least {UDP_SERVICES + 2}: {UDP_SERVICES} are UDP Services")
     errors = Console(stderr=True)
     sys.setswitchinterval(0.0005)  # threads record the times
     server = partial(serving_real, arguments.assets) if arguments.assets else serving

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bench.process import Failed
+from bench.process import Failed, until
 from kproxy.kernel.netlink.core.codec import (
     NFPROTO,
     attribute,
@@ -117,13 +117,15 @@ class Probe:
 
         `check` raises Failed if there is nothing to wait for.
         """
-        end = time.monotonic() + PATIENCE
-        while self.has() is not present:
+
+        def is_so() -> bool:
+            if self.has() is present:
+                return True
             check()
-            if time.monotonic() > end:
-                raise Failed(f"the element {'does not appear' if present else 'stays'} in the kernel")
-            time.sleep(PAUSE)
-        return time.monotonic()
+            return False
+
+        outcome = f"the element {'does not appear' if present else 'stays'} in the kernel"
+        return until(is_so, lambda: outcome, PATIENCE, PAUSE)
 
     def close(self) -> None:
         """Close the socket."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from bench.daemon.kernel import PATIENCE, Probe
-from bench.daemon.subject import CHILDREN, METRICS, NODE, STIME, Subject, ticks_of
-from bench.process import Failed
+from bench.daemon.subject import METRICS, NODE, Subject
+from bench.process import CHILDREN, STIME, ticks_of, until
 from bench.samples import CLUSTER_CIDR
 
 TABLE, SERVICES = "kube-proxy", "service-ips"
@@ -67,13 +67,14 @@ class KubeProxy(Subject):
 
     def ready(self) -> float:
         """Wait until it has written all rules once. Returns the time (time.monotonic)."""
-        end = time.monotonic() + PATIENCE
-        while not self._synced():
+
+        def synced() -> bool:
             self.check_alive()
-            if time.monotonic() > end:
-                raise Failed("kube-proxy does not report that it has written its rules")
-            time.sleep(PAUSE)
-        return time.monotonic()
+            return self._synced()
+
+        return until(
+            synced, lambda: "kube-proxy does not report that it has written its rules", PATIENCE, PAUSE
+        )
 
     def cpu(self) -> float:
         return super().cpu() + sum(ticks_of(self.pid)[CHILDREN])

@@ -17,7 +17,7 @@ import msgspec
 
 from bench.daemon.server import this_node
 from bench.manifests import manifests
-from bench.process import Failed
+from bench.process import Failed, until
 from bench.samples import NAMESPACES, samples
 from tests.apiserver.client import Answer, Client
 from tests.controlplane import ControlPlane
@@ -66,11 +66,12 @@ class RealServer:
 
     def sent_at(self, after: int) -> dict[int, float]:
         """Return when events of EndpointSlices after a revision arrived (time.monotonic), by revision."""
-        end = time.monotonic() + PATIENCE
-        while self._newest not in self._sent:
-            if time.monotonic() > end:
-                raise Failed("the API server does not send an event for a change")
-            time.sleep(0.001)
+        until(
+            lambda: self._newest in self._sent,
+            lambda: "the API server does not send an event for a change",
+            PATIENCE,
+            0.001,
+        )
         return {revision: when for revision, when in self._sent.copy().items() if revision > after}
 
     def _watch(self, lines: Iterable[bytes]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -16,14 +15,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from bench.daemon.kernel import PATIENCE
-from bench.process import Failed, output
+from bench.process import STIME, Failed, cpu_of, output, peak_of, ticks_of
 from bench.samples import CLUSTER_CIDR
 
-CPU_CLOCK = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: the clock of a process is ~pid << 3 | 2
-UTIME = 11
-"""The position of utime in /proc/PID/stat, after the name of the command (proc(5))."""
-STIME, CHILDREN = 1, slice(2, 4)
-"""The positions in `ticks_of`."""
 NODE, NODE_IP = "this-node", "192.0.2.1"
 UNOWNED = "--no-table-owner"
 METRICS = "http://127.0.0.1:10249/metrics"
@@ -86,23 +80,6 @@ class Kproxy(Subject):
     def check(self) -> None:
         """Request a full comparison."""
         os.kill(self.pid, signal.SIGHUP)
-
-
-def cpu_of(process: int) -> float:
-    """Return the CPU time of all threads of another process in seconds."""
-    return time.clock_gettime((~process << 3) | CPU_CLOCK)
-
-
-def ticks_of(process: int) -> list[float]:
-    """Return the times in /proc/PID/stat of another process in seconds: utime, stime, cutime, cstime."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return [int(field) / os.sysconf("SC_CLK_TCK") for field in fields[UTIME : UTIME + 4]]
-
-
-def peak_of(process: int) -> int:
-    """Return the peak resident memory of another process in bytes."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
-    return 1024 * int(found[1]) if found else 0
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`python -m bench.dns`: ask servers, replace endpoints, and print the tables of docs/performance.md.
+"""`python -m bench.dns`: ask servers, replace endpoints, and print the tables of kproxy/dns/README.md.
 
 dnsperf asks each server for the same names on loopback. The rate is that of one second of the server's own
 CPU time, because dnsperf runs on the same CPUs. unbound is measured if it is installed, with the zone that
@@ -8,14 +8,12 @@ CPU time, because dnsperf runs on the same CPUs. unbound is measured if it is in
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import NamedTuple
 
 from bench.arguments import Arguments
 from bench.dns.changes import Changes, in_memory, replacing, write
-from bench.process import Failed, exits_with_status
+from bench.process import cpu_of, exits_with_status, memory_of, until
 
 SERVICES = (10, 10_000)
 ENDPOINTS = (3, 5_000)
@@ -95,20 +93,15 @@ def running(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes
     """Run a server, and wait until it answers."""
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            end = time.monotonic() + READY_SECONDS
             ask = ["dig", "@127.0.0.1", "-p", PORT, "+tries=1", "+time=1", "web-1.default.svc.cluster.local"]
-            while b"status: NOERROR" not in subprocess.run(ask, capture_output=True, check=False).stdout:
-                if process.poll() is not None or time.monotonic() > end:
-                    raise Failed(f"{command[0]} does not answer: {(folder / 'log').read_text()[-500:]}")
+            until(
+                lambda: b"status: NOERROR" in subprocess.run(ask, capture_output=True, check=False).stdout,
+                lambda: f"{command[0]} does not answer: {(folder / 'log').read_text()[-500:]}",
+                READY_SECONDS,
+            )
             yield process
         finally:
             process.terminate()
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(server: str, command: list[str], count: int, folder: Path, seconds: int) -> Figures:
@@ -116,12 +109,11 @@ def measure(server: str, command: list[str], count: int, folder: Path, seconds: 
     with running(command, folder) as process:
         asked = ["dnsperf", "-s", "127.0.0.1", "-p", PORT, "-d", str(folder / "questions"), "-c", "20"]
         subprocess.run([*asked, "-l", "1"], capture_output=True, check=True)
-        before = cpu_seconds(process.pid)
+        before = cpu_of(process.pid)
         text = subprocess.run([*asked, "-l", str(seconds)], capture_output=True, text=True, check=True).stdout
-        used = cpu_seconds(process.pid) - before
+        used = cpu_of(process.pid) - before
         completed, lost = (int(number) for number in re.findall(r"Queries (?:completed|lost): +(\d+)", text))
-        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-    return Figures(server, count, completed / used, pages * os.sysconf("SC_PAGE_SIZE") >> 20, lost)
+        return Figures(server, count, completed / used, memory_of(process.pid) >> 20, lost)
 
 
 def measure_all(seconds: int) -> Iterator[Figures]:

@@ -1,4 +1,4 @@
-"""`python -m bench.gateway`: Ingresses of `kproxy run --gateway`, and the table of docs/performance.md.
+"""`python -m bench.gateway`: Ingresses of `kproxy run --gateway`, and the table of docs/ingress.md.
 
 kproxy runs in a network namespace of its own. It gets the Services, then all Ingresses in one file, then a
 changed endpoint, one after the other. Each time ends when HAProxy has the change, as kproxy logs it.
@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 from netns_lab.netns import in_fresh_namespace
 
 from bench.arguments import Arguments
-from bench.process import Failed, exits_with_status
+from bench.process import Failed, exits_with_status, memory_of, until
 
 INGRESSES = (10, 100, 1_000)
 RULES, ENDPOINTS, CHANGES = 3, 3, 30
@@ -105,12 +104,15 @@ class Gateway:
         new.write_text(text)
         begun = self._log.stat().st_size
         new.rename(self._folder / "manifests" / f"{name}.json")
-        end = time.monotonic() + PATIENCE
-        while not (found := DONE.search(self._logged(begun))):
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise Failed(f"kproxy run: {self._logged(0)[-1000:]}")
-            time.sleep(0.01)
-        return float(found[1])
+        until(
+            lambda: self.process.poll() is not None or bool(DONE.search(self._logged(begun))),
+            lambda: f"kproxy run: {self._logged(0)[-1000:]}",
+            PATIENCE,
+            0.01,
+        )
+        if found := DONE.search(self._logged(begun)):
+            return float(found[1])
+        raise Failed(f"kproxy run ended: {self._logged(0)[-1000:]}")
 
     def haproxy(self) -> int:
         """Return the number of HAProxy's process."""
@@ -131,12 +133,6 @@ class Gateway:
             return log.read()
 
 
-def memory(pid: int) -> int:
-    """Return the resident memory of a process in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) >> 10
-
-
 def measure(count: int) -> Figures:
     """Measure with this number of Ingresses."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -147,7 +143,7 @@ def measure(count: int) -> Figures:
             gateway.write("first", services(range(1)))
             whole = gateway.write("ingresses", ingresses(count))
             changes = [gateway.write("first", services(range(1), turn)) for turn in range(1, CHANGES + 1)]
-            sizes = memory(gateway.haproxy()), memory(gateway.process.pid)
+            sizes = memory_of(gateway.haproxy()) >> 20, memory_of(gateway.process.pid) >> 20
         finally:
             gateway.stop()
     return Figures(count, whole / 1000, statistics.median(changes), *sizes)

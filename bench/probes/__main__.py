@@ -12,6 +12,7 @@ import bench.probes
 from bench.arguments import Arguments
 from bench.probes import whole
 from bench.probes.measures import FAILING, PERIOD, Figures, many_files, run
+from bench.process import exits_with_status
 
 
 def report(results: list[Figures], count: int) -> Table:
@@ -39,7 +40,7 @@ def main() -> None:
     parser = Arguments("bench.probes", bench.probes.__doc__)
     parser.number("--pods", 1000)
     parser.seconds("--seconds", 30, "duration of each run")
-    arguments = parser.parse_args()
+    arguments = parser.parsed_by_root()
     if not 2 * FAILING <= arguments.pods <= 20_000:
         parser.error(f"--pods must be from {2 * FAILING} to 20000")
     many_files()
@@ -51,12 +52,13 @@ def main() -> None:
     ]
     console = Console(stderr=True)
     results = []
-    for name, kind, hanging in runs:
-        console.print(f"{name} ...")
-        results.append(run(name, kind, arguments.pods, hanging, arguments.seconds))
-    console.print("httpGet, kproxy run ...")
-    complete = partial(whole.run, "kproxy run", arguments.pods, arguments.seconds)
-    results.append(in_fresh_namespace(complete))
+    with exits_with_status():
+        for name, kind, hanging in runs:
+            console.print(f"{name} ...")
+            results.append(run(name, kind, arguments.pods, hanging, arguments.seconds))
+        console.print("httpGet, kproxy run ...")
+        complete = partial(whole.run, "kproxy run", arguments.pods, arguments.seconds)
+        results.append(in_fresh_namespace(complete))
     Console().print(report(results, arguments.pods))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import tempfile
 import time
@@ -14,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.process import Failed
 from kproxy.model import (
     Container,
     ExecAction,
@@ -156,12 +156,6 @@ def processor(who: int) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def processor_of(process: int) -> float:
-    """Return the CPU time of another process so far, in seconds."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def run(name: str, kind: str, count: int, hanging: int, seconds: float) -> Figures:
     """Measure once."""
 
@@ -172,7 +166,7 @@ def run(name: str, kind: str, count: int, hanging: int, seconds: float) -> Figur
         await asyncio.sleep(2.5 * PERIOD)
         ready = sum(status.ready for status in prober.statuses().values())
         if ready != count - hanging:
-            raise SystemExit(f"bench: {name}: {ready} of {count} pods are ready")
+            raise Failed(f"{name}: {ready} of {count} pods are ready")
         before = [processor(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         await asyncio.sleep(seconds)
         after = [processor(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

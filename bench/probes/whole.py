@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.probes.measures import FAILING, PERIOD, Figures, address, processor_of, world
+from bench.probes.measures import FAILING, PERIOD, Figures, address, world
+from bench.process import cpu_of, until
 from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family, format_address
@@ -29,9 +29,9 @@ LOOK = 0.05
 """Seconds."""
 
 
-def manifests(count: int, port: int) -> list[dict[str, Any]]:
-    """Return Services and their pods, which are distributed evenly."""
-    made: list[dict[str, Any]] = [
+def services(port: int) -> list[dict[str, Any]]:
+    """Return Services whose selectors choose one label each."""
+    return [
         {
             "apiVersion": "v1",
             "kind": "Service",
@@ -40,6 +40,11 @@ def manifests(count: int, port: int) -> list[dict[str, Any]]:
         }
         for number in range(SERVICES)
     ]
+
+
+def manifests(count: int, port: int) -> list[dict[str, Any]]:
+    """Return Services and their pods, which are distributed evenly."""
+    made = services(port)
     probe = {"httpGet": {"path": "/ready", "port": port}, "periodSeconds": PERIOD, "failureThreshold": 1}
     for index in range(count):
         labels = {"app": f"app-{index % SERVICES}"}
@@ -81,15 +86,25 @@ def run(name: str, count: int, seconds: float) -> Figures:
         with (folder / "log").open("w") as log, Netlink() as netlink:
             process = subprocess.Popen([*command, *flags], stderr=log)
             try:
-                until(lambda: len(endpoints(netlink)) == count, 4 * PERIOD)
+                until(
+                    lambda: len(endpoints(netlink)) == count,
+                    lambda: f"not all of {count} pods become endpoints in time",
+                    4 * PERIOD,
+                    LOOK,
+                )
                 time.sleep(1.5 * PERIOD)
-                before = processor_of(process.pid)
+                before = cpu_of(process.pid)
                 time.sleep(seconds)
-                own = (processor_of(process.pid) - before) / seconds
+                own = (cpu_of(process.pid) - before) / seconds
                 fail()
                 begin = time.monotonic()
                 delays: list[float] = []
-                until(lambda: record(delays, count - len(endpoints(netlink)), begin), 3 * PERIOD)
+                until(
+                    lambda: record(delays, count - len(endpoints(netlink)), begin),
+                    lambda: "the failing pods are not removed in time",
+                    3 * PERIOD,
+                    LOOK,
+                )
             finally:
                 process.terminate()
                 process.wait()
@@ -100,12 +115,3 @@ def record(delays: list[float], removed: int, begin: float) -> bool:
     """Record the delay of pods that were removed since the last call. Returns whether all were."""
     delays += [time.monotonic() - begin] * (removed - len(delays))
     return removed >= FAILING
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until a condition is true. Raises SystemExit after `seconds`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit("bench: the pods are not added or removed in time")
-        time.sleep(LOOK)

@@ -2,9 +2,9 @@
 
 reconcile/flows.py and affinity.py say what is searched, and why a round does not wait for it.
 
-The flows of a first change are searched immediately. The next search begins so much later that searches take
-SHARE of a CPU at most, and serves all changes until then. In its walk the kernel does not let other threads
-use the CPU, so a change that is to be programmed on this CPU waits for 10 ms.
+After a first change, the search begins immediately. The next one begins so much later that searches take
+SHARE of a CPU at most, and serves all changes until then. While the kernel searches flows, it does not let
+other threads use the CPU, so a change that is to be programmed on this CPU waits for 10 ms.
 """
 
 from __future__ import annotations
