@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from kproxy.controlplane.slices import PodIndex, resolve_ports, selects
+from kproxy.controlplane.slices import PodIndex, pods_without_ports, selects
 from kproxy.model import ClusterState, EndpointSlice, NamespacedName, Pod, Service
-from kproxy.problems import Problem
+from kproxy.problems import Problem, enumeration
 
 NAMED = 3
 """The maximum number of pods that a message names."""
@@ -37,9 +37,9 @@ def _slice_mismatches(service: Service, slices: Iterable[EndpointSlice]) -> Iter
     named = {port.name for slice_ in slices if slice_.endpoints for port in slice_.ports}
     if not named or service.headless or service.type == "ExternalName":
         return
+    existing = enumeration([name or "an unnamed port" for name in sorted(named)])
     for index, port in enumerate(service.ports):
         if port.name not in named:
-            existing = ", ".join(name or "an unnamed port" for name in sorted(named))
             what = f"no port named {port.name}" if port.name else "no unnamed port"
             yield f"spec.ports[{index}].name", f"its endpoints have {what}, only {existing}"
 
@@ -48,18 +48,13 @@ def _pod_mismatches(service: Service, pods: Sequence[Pod]) -> Iterator[tuple[str
     if not pods:
         labels = ",".join(f"{key}={value}" for key, value in sorted(service.selector.items()))
         yield "spec.selector", f"no pod in namespace {service.name.namespace} has the labels {labels}"
+    lacking = pods_without_ports(service, pods)
     for index, port in enumerate(service.ports):
-        if isinstance(port.target_port, int):
-            continue  # a pod need not declare a port to serve it
-        if without := [pod for pod in pods if not _has(service, pod, port.name)]:
+        if without := lacking.get(port.name):
             message = f"no container port {port.target_port}/{port.protocol} in {_names(without)}"
             yield f"spec.ports[{index}].targetPort", message
     if without := [pod for pod in pods if not pod.addresses]:
         yield "spec.selector", f"no address (status.podIPs) in {_names(without)}"
-
-
-def _has(service: Service, pod: Pod, name: str) -> bool:
-    return any(port.name == name for port in resolve_ports(service, pod))
 
 
 def _names(pods: Iterable[Pod]) -> str:

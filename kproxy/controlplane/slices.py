@@ -116,15 +116,30 @@ def selects(service: Service) -> bool:
 
 def resolve_ports(service: Service, pod: Pod) -> tuple[EndpointPort, ...]:
     """Return the Service's ports with this pod's numbers. Named target ports that it lacks are omitted."""
+    pod_ports = reversed(pod.ports) if _names_targets(service) else ()
+    named = {(port.name, port.protocol): port.port for port in pod_ports}
     resolved = []
     for port in service.ports:
         target = port.target_port
         if isinstance(target, str):
-            named = [p.port for p in pod.ports if p.name == target and p.protocol is port.protocol]
-            target = named[0] if named else 0
+            target = named.get((target, port.protocol), 0)
         if target:
             resolved.append(EndpointPort(port.name, port.protocol, target))
     return tuple(resolved)
+
+
+def _names_targets(service: Service) -> bool:
+    return any(isinstance(port.target_port, str) for port in service.ports)
+
+
+def pods_without_ports(service: Service, pods: Iterable[Pod]) -> dict[str, list[Pod]]:
+    """Return the pods that lack the named target port of a port of the Service, by the name of that port."""
+    names = {port.name: None for port in service.ports}
+    without: dict[str, list[Pod]] = {}
+    for pod in pods if _names_targets(service) else ():
+        for name in names.keys() - {port.name for port in resolve_ports(service, pod)}:
+            without.setdefault(name, []).append(pod)
+    return without
 
 
 def _endpoint(service: Service, pod: Pod, address: bytes, nodes: Mapping[str, ClusterNode]) -> Endpoint:

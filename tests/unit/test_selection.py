@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from kproxy.controlplane import slices
 from kproxy.controlplane.ranges import Ranges
+from kproxy.controlplane.slices import resolve_ports
+from kproxy.model import EndpointPort, Pod, Service
 from kproxy.observe.log import Reporter
 from kproxy.problems import Problem
 from tests.unit.make import manifest, resolved, service
@@ -98,6 +101,10 @@ NO_POD = "spec.selector: no pod in namespace default has the labels app=web"
             [named("a", "b"), endpoints("a", "c")],
             ["spec.ports[1].name: its endpoints have no port named b, only a, c"],
         ),
+        (
+            [named("x"), endpoints("e", "d", "c", "b", "a")],
+            ["spec.ports[0].name: its endpoints have no port named x, only a, b, c and 2 more"],
+        ),
         ([named("a"), manifest("Endpoints", subsets=[])], []),
         ([endpoints("web")], []),
     ],
@@ -108,6 +115,18 @@ def test_a_mismatch_is_a_warning(objects: list[Any], expected: list[str]) -> Non
     assert [str(w) for w in outcome.warnings] == [
         f"in.yaml: Service default/web: {text}" for text in expected
     ]
+
+
+def test_a_pod_is_compared_with_all_ports_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def counted(own: Service, pod: Pod) -> tuple[EndpointPort, ...]:
+        compared.append(pod.name.name)
+        return resolve_ports(own, pod)
+
+    monkeypatch.setattr(slices, "resolve_ports", counted)
+    resolved([to("http", "a", "b", "c"), pod("x"), pod("y")], RANGES)
+    assert sorted(compared) == ["x", "x", "y", "y"]  # once for the slices, once for the warnings
 
 
 def test_warnings_are_in_order_of_the_services() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kproxy.controlplane.slices import resolve_ports
+from kproxy.controlplane.slices import pods_without_ports
 from kproxy.doctor.core.asked import Asked
 from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.objects import Objects
@@ -118,11 +118,9 @@ def port_name_missing(objects: Objects) -> Iterator[Sighting]:
     """Pods lack the named target port."""
     for service in objects.served:
         pods = objects.selected(service)
+        lacking = pods_without_ports(service, pods)
         for port in service.ports:
-            if isinstance(port.target_port, int):
-                continue
-            without = [p for p in pods if all(own.name != port.name for own in resolve_ports(service, p))]
-            if without:
+            if without := lacking.get(port.name):
                 what = f"{len(without)} of {len(pods)} pods have no port named {port.target_port}"
                 names = enumeration([pod.name.name for pod in without])
                 have = sorted({each.name for pod in without for each in pod.ports}) or ["none"]
