@@ -262,7 +262,7 @@ TABLE = (
     Limit(_FILES, "levels of a YAML document", YAML_LEVELS, "", "the document is a problem"),
     Limit(
         _FILES,
-        "values of a YAML document, as often as aliases repeat them, besides one per character",
+        "values of a YAML document beyond one per character; each alias repeats its values",
         YAML_SPARE_VALUES,
         "",
         "the document is a problem",
@@ -282,7 +282,7 @@ TABLE = (
     ),
     Limit(
         _SERVICES,
-        "endpoints of all frontends of a Service or Gateway, as often as weights and hashing repeat them",
+        "endpoints of all frontends of a Service or Gateway together; weights and hashing repeat them",
         SERVICE_ENDPOINTS,
         "",
         "it is a problem, and what is programmed for it stays",
@@ -324,14 +324,14 @@ TABLE = (
     Limit(_PROBES, "commands at the same time", PROBE_COMMANDS, "", "probes wait for each other"),
     Limit(
         _PROBES,
-        "connections, of the open files that the hard limit allows",
+        "connections, as a share of the open files that the hard limit allows",
         100 * PROBE_CONNECTIONS_SHARE,
         "%",
         "probes wait for each other",
     ),
     Limit(
         _PROBES,
-        "commands, of the same number",
+        "commands, as a share of the same",
         100 * PROBE_COMMANDS_SHARE,
         "%",
         "probes wait for each other",
@@ -350,7 +350,7 @@ TABLE = (
     Limit(_CLIENTS, "open files, as far as the hard limit allows", MAX_FILES, "", "see the next two rows"),
     Limit(
         _CLIENTS,
-        "connections, and also listening sockets, of the open files",
+        "connections, as a share of the open files; as many listening sockets",
         100 * SHARE_OF_FILES,
         "%",
         "an idle client is disconnected; a health check node port is not served",
