@@ -67,8 +67,10 @@ def _listed(netlink: Netlink, family: Family, protocol: Protocol) -> Iterator[En
 class AffinitySearch:
     """A search that does not delay rounds."""
 
-    def __init__(self, family: Family, asked: Mapping[Protocol, Concerned]) -> None:
-        self.asked = asked
+    def __init__(
+        self, family: Family, asked: Mapping[Protocol, Concerned], newly_local: set[FrontendKey]
+    ) -> None:
+        self.asked, self.newly_local = asked, newly_local
         self.seconds = 0.0
         """The CPU time of the search."""
         self.done = False
@@ -113,10 +115,9 @@ class StaleAffinity:
     def __init__(self, family: Family) -> None:
         self.patient = False
         """Whether entries may wait. Then `begin` must be called while some are `waiting`."""
-        self.newly_local: set[FrontendKey] = set()
-        """The frontends that wait, or were searched, because their externalTrafficPolicy became Local."""
         self._family = family
         self._waiting: dict[Protocol, Concerned] = {}
+        self._newly_local: set[FrontendKey] = set()
         self._search: AffinitySearch | None = None
         """The search whose result has not been used."""
 
@@ -130,31 +131,35 @@ class StaleAffinity:
         return self.patient and has_many(self._family, protocol)
 
     def wait(self, protocol: Protocol, concerned: Concerned, newly_local: set[FrontendKey]) -> None:
-        """Let the entries of these frontends wait for the next search."""
+        """Let the entries of these frontends wait for the next search.
+
+        Of `newly_local`, clients outside may have endpoints on other nodes.
+        """
         earlier = self._waiting.get(protocol, set())
         self._waiting[protocol] = None if earlier is None or concerned is None else earlier | concerned
-        self.newly_local |= newly_local
+        self._newly_local |= newly_local
 
     def begin(self) -> AffinitySearch | None:
         """Return a search for the entries that wait; None if none wait. Not to be called during a round."""
         if not self._waiting:
             return None
         self._again()
-        self._search = AffinitySearch(self._family, self._waiting)
-        self._waiting = {}
+        self._search = AffinitySearch(self._family, self._waiting, self._newly_local)
+        self._waiting, self._newly_local = {}, set()
         return self._search
 
-    def take_found(self) -> Mapping[Protocol, Mapping[AffinityKey, PackedSocket]]:
-        """Return the entries that the last search has found; {} if there is none, or it is not done."""
+    def take_found(self) -> AffinitySearch | None:
+        """Return the last search, if it is done and has not been returned yet."""
         search = self._search
         if search is None or not search.done:
-            return {}
+            return None
         if search.found is None:
             self._again()
         self._search = None
-        return search.found or {}
+        return search
 
     def _again(self) -> None:
         """Let what an unused search was to find wait again."""
-        for protocol, concerned in self._search.asked.items() if self._search else ():
-            self.wait(protocol, concerned, set())
+        if self._search:
+            for protocol, concerned in self._search.asked.items():
+                self.wait(protocol, concerned, self._search.newly_local)

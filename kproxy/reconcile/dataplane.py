@@ -587,11 +587,17 @@ class Dataplane:
 
         Returns None if there is nothing to report.
         """
-        for protocol, found in self.affinity.take_found().items():
-            stale = self._stale(found.items(), protocol, self.affinity.newly_local)
-            self._forget(affinity_map(protocol), stale)
+        self._forget_found()
         ended = self.flows.end_found()
         return Report(self.family, (), 0, 0, (), *ended) if any(ended) else None
+
+    def _forget_found(self) -> None:
+        search = self.affinity.take_found()
+        if search is None or search.found is None:
+            return
+        newly_local = search.newly_local & self.applied[EndpointScope.LOCAL.verdicts].keys()  # as of now
+        for protocol, entries in search.found.items():
+            self._forget(affinity_map(protocol), self._stale(entries.items(), protocol, newly_local))
 
     def end_waiting_flows(self) -> None:
         """End the stale UDP flows that wait for a search."""

@@ -136,6 +136,26 @@ def test_an_endpoint_that_returns_during_the_search_keeps_its_clients(
     told(story)
 
 
+@pytest.mark.parametrize(
+    ("during", "clients"),
+    [(desired(1, 2), CLIENTS), (desired(1, 2, local=(2,)), {2: 20})],
+    ids=["the policy becomes Cluster again", "it stays Local"],
+)
+def test_clients_outside_of_a_frontend_that_became_local(
+    during: Desired, clients: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(affinity, "FEW", 40)
+
+    def story(table: Table) -> None:
+        local = desired(1, 2, local=(2,))
+        assert table.change(desired(1, 2), local) == (CLIENTS, True)
+        table.search()
+        table.change(local, during)
+        assert table.after_round() == clients
+
+    told(story)
+
+
 def test_a_failed_search_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(affinity, "FEW", 40)
 
