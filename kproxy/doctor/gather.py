@@ -75,7 +75,8 @@ def gather(settings: Settings, operand: str, progress: Progress) -> Facts:
     progress.begin("looking at this host")
     more = {"names": partial(read_names, Path(settings.resolv_conf))}
     facts = facts._replace(structure=_rules(facts.objects), **_at_once(facts.objects, more))
-    if (facts.differences or _has_changed(facts.structure)) and not settings.manifests:
+    differs = isinstance(facts.objects, Objects) and (facts.differences or _has_changed(facts.structure))
+    if differs and not settings.manifests:
         return _compared_again(facts, _of_input(settings, operand, progress).objects)
     return facts
 

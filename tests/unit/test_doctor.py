@@ -8,15 +8,20 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from kproxy.cli import main, settings_from
 from kproxy.control.lookup import look_up
+from kproxy.doctor import gather as gathering
 from kproxy.doctor.core.causes import CAUSES
 from kproxy.doctor.core.diagnosis import diagnose
-from kproxy.doctor.core.facts import Facts
+from kproxy.doctor.core.facts import Daemon, Facts
 from kproxy.doctor.core.views import as_json, as_text
+from kproxy.problems import KproxyError
+from kproxy.settings.settings import Settings
+from kproxy.sources.progress import Progress
 from tests.breaks import (
     FACTS_BREAKS,
     FLAGS,
@@ -198,3 +203,19 @@ def test_another_user_is_told_what_cannot_be_seen() -> None:
     found = json.loads(done.stdout)["findings"]
     unseen = {each["id"] for each in found if each["sureness"] == "cannot see"}
     assert {"KP041", "KP044", "KP045", "KP055", "KP070", "KP073"} <= unseen
+
+
+def test_a_kproxy_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for, which takes long."""
+    asked: list[bool] = []
+
+    def look_up(*_: object) -> NoReturn:
+        asked.append(True)
+        raise KproxyError("kproxy.sock: timed out")
+
+    for name in ("HOST", "SERVICES"):
+        monkeypatch.setattr(gathering, name, dict.fromkeys(getattr(gathering, name), lambda *_: None))
+    monkeypatch.setattr(gathering, "look_up", look_up)
+    facts = gathering.gather(Settings(node_name="n1", resolv_conf="/dev/null"), "", Progress())
+    assert facts.daemon == Daemon("kproxy.sock: timed out")
+    assert asked == [True]
