@@ -10,6 +10,7 @@ from typing import Any
 
 from kproxy.cli.output import flush, note, print_problems, warn, write
 from kproxy.cli.progress import progress
+from kproxy.control.client import watch
 from kproxy.control.lookup import look_up
 from kproxy.problems import CommandLineError
 from kproxy.settings.settings import Settings
@@ -61,8 +62,6 @@ def _watch(settings: Settings, query: Query, form: Form) -> int:
         raise CommandLineError("--watch shows the running kproxy, and cannot be combined with -f.")
     if len(query.requested) > 1:
         raise CommandLineError("--watch allows only one kind.")
-    from kproxy.control.channel import watch  # not at the top, because importing asyncio takes long
-
     gc.enable()  # other commands end soon, but this one does not
     try:
         return _show_changes(watch(Path(settings.state_dir)), query, form)

@@ -59,7 +59,7 @@ def _names(plural: str, flags: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _objects(flags: Mapping[str, Any]) -> Objects:
-    from kproxy.control.channel import fetch
+    from kproxy.control.client import fetch
     from kproxy.settings.settings import settings
     from kproxy.show.tables import objects
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from kproxy.control.client import fetch
 from kproxy.control.snapshot import take_snapshot
 from kproxy.problems import Problem
 from kproxy.resolve.claims import all_frontends
@@ -30,8 +31,6 @@ def look_up(
     read, but not changed. Raises UsageError if a path contains no objects and that is not allowed.
     """
     if not settings.manifests:
-        from kproxy.control.channel import fetch  # not at the top, because importing asyncio takes long
-
         progress.begin("asking the running kproxy")
         return fetch(Path(settings.state_dir), about=about)
     store = ReadOnlyStore(Path(settings.state_dir))

@@ -23,7 +23,8 @@ from msgspec.structs import replace
 
 import kproxy
 from kproxy.cli import main
-from kproxy.control.channel import ALL, NEXT, SOCKET, Channel, Revision, fetch, serve, watch
+from kproxy.control.channel import Channel, Revision, serve
+from kproxy.control.client import ALL, NEXT, SOCKET, fetch, watch
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.ranges import Ranges
 from kproxy.model import Event, Node, format_address
@@ -372,7 +373,7 @@ async def test_a_watcher_pauses_longer_for_a_larger_snapshot(
     state, pauses = Changing(tmp_path), list[float]()
     now = iter([10.0, 10.1, 20.0, 22.0, 30.0])
     monkeypatch.setattr(
-        "kproxy.control.channel.time", SimpleNamespace(monotonic=lambda: next(now), sleep=pauses.append)
+        "kproxy.control.client.time", SimpleNamespace(monotonic=lambda: next(now), sleep=pauses.append)
     )
     async with state.serving():
         watcher = watch(tmp_path)
@@ -396,7 +397,7 @@ def test_a_missing_state_directory(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change the user")
 def test_another_user(tmp_path: Path) -> None:
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom kproxy.control.channel import fetch\n"
+        "import os, sys\nfrom pathlib import Path\nfrom kproxy.control.client import fetch\n"
         "os.chdir(sys.argv[1])\nos.setuid(65534)\nfetch(Path('.'))"
     )
 

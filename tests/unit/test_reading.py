@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kproxy.control import channel
+from kproxy.control import client
 from kproxy.intake.reading import PIECE, read_up_to
 from kproxy.limits import MIB
 from kproxy.sources.files import Reader, content_of
@@ -44,7 +44,7 @@ def of_control_socket(path: Path) -> None:
     with ours, theirs, ours.makefile("rb") as file:
         theirs.sendall(f"kproxy {128 * MIB}\n".encode())
         theirs.shutdown(socket.SHUT_WR)
-        assert channel._message(file) == f"kproxy {128 * MIB}\n".encode()
+        assert client._message(file) == f"kproxy {128 * MIB}\n".encode()
 
 
 @pytest.mark.parametrize("reads", [of_file, of_standard_input, of_control_socket])
