@@ -53,6 +53,11 @@ def test_the_end_of_a_long_path_counts(gateway: Gateway, count: int) -> None:
     assert exchange(gateway.ports["http"], request).status == 400
 
 
+def test_a_redirect_needs_a_host(gateway: Gateway) -> None:
+    """HTTP/1.0 has requests without one."""
+    assert exchange(gateway.ports["api"], head("", "/to-https", [], version="1.0")).status == 400
+
+
 def test_the_table_has_rows_of_all_kinds() -> None:
     assert len(TABLE) >= 80
     assert {row.scheme for row in TABLE} == {"http", "https", "api"}

@@ -137,6 +137,7 @@ def api_routes(shares: dict[str, Share]) -> list[Route]:
     add("h.test", "web", "/exact/more", PREFIX, headers=(version,))
     add("h.test", "fallback", r"/r/[a-z]+\.(?:png|jpg)$", REGEX)
     add("h.test", "web", "/header-regex", headers=(ValueMatch("version", "^[0-9]+$", regex=True),))
+    add("", Redirect("https"), "/to-https")
     add("old.test", "foo", created="2026-01-02T00:00:00Z")
     add("old.test", "bar", created="2026-01-01T00:00:00Z")
     add("*.deep.test", "foo")

@@ -292,6 +292,8 @@ def action_directives(action: Action, path: PathMatch) -> Iterator[str]:
 
 @action_directives.register
 def _(action: Redirect, path: PathMatch) -> Iterator[str]:
+    if not action.host:  # HTTP/1.0 has requests without a host
+        yield "http-request deny deny_status 400 unless { var(txn.host) -m found }"
     if action.path:
         yield from path_directives(action.path, path)
     scheme = action.scheme or "%[var(txn.scheme)]"
