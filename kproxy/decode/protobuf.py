@@ -44,8 +44,9 @@ class IntOrString(wire.Wire):
 
 
 class Unknown(wire.Wire):
-    """What is around an object: its kind and version, which are not read, and its bytes."""
+    """What is around an object: its kind and version, and its bytes."""
 
+    type_meta: wire.TypeMeta
     raw: bytes
 
 
@@ -84,7 +85,8 @@ class Items(wire.Wire):
 NUMBERS: dict[type[Any], dict[str, int]] = {
     Time: {"seconds": 1},
     IntOrString: {"type": 1, "int_val": 2, "str_val": 3},
-    Unknown: {"raw": 2},
+    Unknown: {"type_meta": 1, "raw": 2},
+    wire.TypeMeta: {"kind": 2, "api_version": 1},
     UnknownList: {"raw": 2},
     RawExtension: {"raw": 1},
     Event: {"type": 1, "object": 2},
@@ -227,10 +229,24 @@ def _without_magic(data: bytes | bytearray) -> bytes | bytearray:
     return data[len(MAGIC) :]
 
 
-def event(data: bytes) -> tuple[str, Protobuf]:
-    """Return the type and the object of an event of a watch. Raises MalformedError."""
-    type_, raw = _picked(Event, data, _TYPE_AND_RAW)
-    return type_, opened(raw)
+def event(data: bytes) -> tuple[str, bytes]:
+    """Return the type of an event of a watch, and what `opened` takes. Raises MalformedError."""
+    found: tuple[str, bytes] = _picked(Event, data, _TYPE_AND_RAW)
+    return found
+
+
+@lru_cache(None)
+def begin_of(kind: str, version: str) -> bytes:
+    """Return how an object of this kind and version usually begins, with its kind and version around it."""
+    about = _messages()[wire.TypeMeta](f1=version, f2=kind)
+    found: bytes = MAGIC + _messages()[Unknown](f1=about).SerializeToString()
+    return found
+
+
+def type_of(data: bytes | bytearray) -> wire.TypeMeta:
+    """Return the kind and the version around an object. Raises MalformedError."""
+    found: wire.TypeMeta = _maker(wire.TypeMeta)(_picked(Unknown, _without_magic(data), _TYPE_META))
+    return found
 
 
 # The decoder's messages
@@ -287,8 +303,8 @@ def _messages() -> dict[type[Any], Any]:
     return {kind: message_factory.GetMessageClass(each) for kind, each in found.items()}
 
 
-_RAW, _TYPE_AND_RAW = attrgetter("f2"), attrgetter("f1", "f2.f1")
-"""The raw bytes of an Unknown; the type and the raw bytes of an Event."""
+_RAW, _TYPE_META, _TYPE_AND_RAW = attrgetter("f2"), attrgetter("f1"), attrgetter("f1", "f2.f1")
+"""The raw bytes of an Unknown, and its TypeMeta; the type and the raw bytes of an Event."""
 _METADATA_AND_ITEMS = attrgetter("f2.f1", "f2.f2")
 """Those of an UnknownList."""
 

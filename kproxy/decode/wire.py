@@ -442,7 +442,7 @@ class ListMeta(Wire):
     continue_: str | None = field(default=None, name="continue")
 
 
-class Page(Wire):
+class Page(TypeMeta, kw_only=True):
     """One page of a list response. Its items stay undecoded, so that each can fail alone."""
 
     metadata: ListMeta

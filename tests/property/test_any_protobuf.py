@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.decode import wire
-from kproxy.decode.protobuf import NUMBERS, SHARED, SHORT, Protobuf, event
+from kproxy.decode.protobuf import NUMBERS, SHARED, SHORT, Protobuf, event, opened
 from kproxy.decode.text import from_json
 from kproxy.limits import OBJECT_NOTES
 from kproxy.model import Service
@@ -163,7 +163,7 @@ def compare(resource: ApiResource, content: dict[str, Any]) -> None:
     """Check that an object is the same in both formats, and what it means."""
     kind, frame = WIRE[resource.kind], frame_of(resource, content)
     in_json = from_json(msgspec.json.encode(content), kind)
-    in_protobuf = event(frame)[1].convert(kind)
+    in_protobuf = opened(event(frame)[1]).convert(kind)
     assert meaning(msgspec.to_builtins(in_protobuf)) == meaning(msgspec.to_builtins(in_json))
     line = msgspec.json.encode({"type": "ADDED", "object": content})
     change, other = (

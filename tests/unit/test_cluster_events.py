@@ -38,7 +38,9 @@ NODE = node_resource("n1")
 
 
 def page(*items: Any, **metadata: Any) -> bytes:
-    return msgspec.json.encode({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items})
+    return msgspec.json.encode(
+        {"kind": "ServiceList", "apiVersion": "v1", "metadata": metadata, "items": items}
+    )
 
 
 def test_a_page_has_objects_and_a_continue_token() -> None:

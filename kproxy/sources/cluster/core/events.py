@@ -35,6 +35,8 @@ SOURCE = "cluster"
 TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
 END_OF_LIST = "k8s.io/initial-events-end"
 """The annotation of the bookmark that ends a streamed list."""
+ERROR = "ERROR"
+"""The type of an event whose object is a Status."""
 UNNAMED = NamespacedName("", "")
 NAME = 253
 """The maximum length of a name in Kubernetes."""
@@ -72,7 +74,7 @@ class Event(NamedTuple):
 def event_of(resource: ApiResource, type_: str, content: Content) -> Event:
     """Decode an event of a watch. Raises InvalidResponseError."""
     try:
-        if type_ == "ERROR":
+        if type_ == ERROR:
             return Event("", status=convert(content, wire.Status))
         if type_ == "BOOKMARK":
             marks = convert(content, wire.Bookmark).metadata

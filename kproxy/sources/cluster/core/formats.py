@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import msgspec
+from msgspec import Raw
 
 from kproxy.decode import wire
+from kproxy.decode.kinds import LIST
 from kproxy.decode.text import from_json
 from kproxy.limits import API_OBJECT, API_VALUES, MIB
 from kproxy.problems import InvalidResponseError, LimitError
-from kproxy.sources.cluster.core.events import Content, Event, ObjectChange, change_of, event_of
+from kproxy.sources.cluster.core.events import ERROR, Content, Event, ObjectChange, change_of, event_of
 from kproxy.sources.cluster.core.resources import ApiResource
 
 JSON, PROTOBUF = "application/json", "application/vnd.kubernetes.protobuf"
@@ -24,6 +27,9 @@ EVENT_OVERHEAD = 1 << 10
 """More bytes than a watch has around the object of an event."""
 LENGTH = 4
 """The bytes before an event in protobuf, which contain its length."""
+
+BEGIN = 200
+"""The bytes at the begin of an event in JSON in which kind and version of the object usually are."""
 
 Page = tuple[wire.ListMeta, Iterator[ObjectChange]]
 """The metadata of a list, and its objects, which are decoded as the iterator advances."""
@@ -50,7 +56,7 @@ class Format(ABC):
     def read_event(self, resource: ApiResource, data: bytes) -> Event:
         """Decode an event. Raises InvalidResponseError."""
         try:
-            type_, content = self._event(data)
+            type_, content = self._event(data, resource)
         except msgspec.DecodeError as error:
             raise InvalidResponseError(f"invalid watch event: {error}") from None
         return event_of(resource, type_, content)
@@ -60,7 +66,7 @@ class Format(ABC):
         if body.count(self.item) > API_VALUES:
             raise LimitError(f"the response has more than {API_VALUES:,} values")
         try:
-            metadata, items = self._page(body)
+            metadata, items = self._page(body, resource)
         except msgspec.DecodeError as error:
             raise InvalidResponseError(f"the response is not a list: {error}") from None
         return metadata, (change_of(resource, item) for item in items)
@@ -72,14 +78,16 @@ class Format(ABC):
         except msgspec.DecodeError:
             return wire.Status()
 
-    # Each of these raises msgspec.DecodeError.
+    # Each of these raises msgspec.DecodeError, and InvalidResponseError if the objects are of another kind.
 
     @abstractmethod
-    def _event(self, data: bytes) -> tuple[str, Content]:
+    def _event(self, data: bytes, resource: ApiResource) -> tuple[str, Content]:
         """Return the type and the object of an event."""
 
     @abstractmethod
-    def _page(self, body: bytes | bytearray) -> tuple[wire.ListMeta, Iterable[Content]]:
+    def _page(
+        self, body: bytes | bytearray, resource: ApiResource
+    ) -> tuple[wire.ListMeta, Iterable[Content]]:
         """Return the metadata and the items of a list."""
 
     @abstractmethod
@@ -94,12 +102,18 @@ class Json(Format):
     def splitter(self) -> Splitter:
         return Lines()
 
-    def _event(self, data: bytes) -> tuple[str, Content]:
+    def _event(self, data: bytes, resource: ApiResource) -> tuple[str, Content]:
         event = from_json(data, wire.WatchEvent)
+        of_builtin, of_custom = _begins(resource.kind, resource.api_version)
+        if data.find(of_builtin, 0, BEGIN) < 0 and data.find(of_custom, 0, BEGIN) < 0 and event.type != ERROR:
+            _require(resource.kind, resource.api_version, _type_of(event.object))
         return event.type, event.object
 
-    def _page(self, body: bytes | bytearray) -> tuple[wire.ListMeta, Iterable[Content]]:
+    def _page(
+        self, body: bytes | bytearray, resource: ApiResource
+    ) -> tuple[wire.ListMeta, Iterable[Content]]:
         page = from_json(body, wire.Page)
+        _require(f"{resource.kind}{LIST}", resource.api_version, page)
         return page.metadata, page.items or ()
 
     def _status(self, body: bytes) -> wire.Status:
@@ -119,14 +133,48 @@ class ProtobufFormat(Format):
     def splitter(self) -> Splitter:
         return Frames()
 
-    def _event(self, data: bytes) -> tuple[str, Content]:
-        return self._decode.event(data)
+    def _event(self, data: bytes, resource: ApiResource) -> tuple[str, Content]:
+        type_, around = self._decode.event(data)
+        if type_ != ERROR:
+            self._check(resource.kind, resource.api_version, around)
+        return type_, self._decode.opened(around)
 
-    def _page(self, body: bytes | bytearray) -> tuple[wire.ListMeta, Iterable[Content]]:
+    def _page(
+        self, body: bytes | bytearray, resource: ApiResource
+    ) -> tuple[wire.ListMeta, Iterable[Content]]:
+        self._check(f"{resource.kind}{LIST}", resource.api_version, body)
         return self._decode.page(body)
+
+    def _check(self, kind: str, version: str, data: bytes | bytearray) -> None:
+        """Raise InvalidResponseError if data are of another kind. Usually their first bytes tell."""
+        if not data.startswith(self._decode.begin_of(kind, version)):
+            _require(kind, version, self._decode.type_of(data))
 
     def _status(self, body: bytes) -> wire.Status:
         return self._decode.opened(body).convert(wire.Status)
+
+
+@lru_cache(None)
+def _begins(kind: str, version: str) -> tuple[bytes, bytes]:
+    """Return how the object of an event begins: one of a built-in kind, and a custom resource."""
+    kind, version = f'"kind":"{kind}"', f'"apiVersion":"{version}"'
+    return f'"object":{{{kind},{version}'.encode(), f'"object":{{{version},{kind}'.encode()
+
+
+def _type_of(content: Raw) -> wire.TypeMeta:
+    """Return what an object is. Of an invalid one it is unknown, and a problem later."""
+    try:
+        return from_json(content, wire.TypeMeta)
+    except msgspec.DecodeError:
+        return wire.TypeMeta()
+
+
+def _require(kind: str, version: str, found: wire.TypeMeta) -> None:
+    """Raise InvalidResponseError if something is of another kind or version. Either may be absent."""
+    if found.kind in (None, "", kind) and found.api_version in (None, "", version):
+        return
+    message = f"expected {kind} of {version}, got {found.kind or kind} of {found.api_version or version}"
+    raise InvalidResponseError(message)
 
 
 def check_length(size: int) -> None:
