@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from kproxy.control.client import fetch
-from kproxy.control.snapshot import take_snapshot
-from kproxy.problems import Problem
-from kproxy.resolve.claims import all_frontends
-from kproxy.settings.derived import dataplane_options
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
-from kproxy.sources.configured import manifests_of
 from kproxy.sources.progress import UNSHOWN, Progress
-from kproxy.state.store import ReadOnlyStore
 
 
 def look_up(
@@ -30,22 +22,9 @@ def look_up(
     With `about`, a running kproxy sends only what concerns these names and addresses. The state directory is
     read, but not changed. Raises UsageError if a path contains no objects and that is not allowed.
     """
-    if not settings.manifests:
-        progress.begin("asking the running kproxy")
-        return fetch(Path(settings.state_dir), about=about)
-    store = ReadOnlyStore(Path(settings.state_dir))
-    source = manifests_of(settings, store)
-    source.load(progress, allow_empty)
-    inventory = source.inventory()
-    progress.begin(f"resolving {len(inventory.services)} services")
-    resolved = all_frontends(inventory.owners.values(), inventory.owned_slices, source.node())
-    snapshot = take_snapshot(
-        source,
-        resolved.frontends,
-        resolved.problems,
-        warnings=resolved.warnings,
-        options=dataplane_options(settings, source.node(), source.service_cidrs()),
-        cluster_domain=settings.cluster_domain,
-    )
-    empty = [Problem("", "", "", sentence) for sentence in source.empty if not settings.allow_empty]
-    return replace(snapshot, input_warnings=(*empty, *snapshot.input_warnings))
+    if settings.manifests:
+        from kproxy.control.planned import planned  # not at the top: a running kproxy has read the manifests
+
+        return planned(settings, progress, allow_empty)
+    progress.begin("asking the running kproxy")
+    return fetch(Path(settings.state_dir), about=about)

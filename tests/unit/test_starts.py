@@ -214,6 +214,13 @@ def test_a_command_imports_only_what_it_needs(arguments: str, absent: set[str]) 
     assert absent.intersection(done.stderr.split()) == set()
 
 
+def test_a_question_to_a_running_kproxy_imports_only_what_it_needs() -> None:
+    done = python("import sys, kproxy.cli.get, kproxy.cli.describe; print(*sys.modules)")
+    absent = LARGE | {"logging", "sqlite3", "yaml", "kproxy.sources.manifests"}
+    assert "kproxy.control.client" in done.stdout.split(), done.stderr
+    assert absent.intersection(done.stdout.split()) == set()
+
+
 def test_a_daemon_imports_only_what_it_needs() -> None:
     done = python("import sys, kproxy.cli.run, kproxy.sources.cluster.source; print(*sys.modules)")
     modules = done.stdout.split()
