@@ -38,6 +38,7 @@ PAGES = [
     README,
     *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     LAB,
+    ROOT / "tests" / "gateway" / "README.md",
     *ROOMS,
     *DOCS,
 ]
@@ -94,6 +95,15 @@ def test_every_page_is_linked_from_another_one() -> None:
 def test_a_page_begins_with_a_sentence(page: Path) -> None:
     """It says what the page is for. A table or a heading does not."""
     assert re.match(r"# .+\n\n(?!```|[#|<\s])", page.read_text())
+
+
+def test_tests_that_the_docs_name_exist() -> None:
+    modules = [path for folder in ("tests", "netns-lab") for path in (ROOT / folder).rglob("test_*.py")]
+    defined = {
+        name for path in modules for name in re.findall(r"^\s*(?:async )?def (\w+)", path.read_text(), re.M)
+    }
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert named - defined == set()
 
 
 LISTING = [page for page in ROOMS if re.search(r"^\| (?:module|file) \|", page.read_text(), re.MULTILINE)]
