@@ -127,7 +127,8 @@ class Uplink:
             return
         index = self._index(family_of(address))
         if index is None:
-            yield f"{text} cannot be added: there is no default route; use --load-balancer-interface"
+            state = f"stays on {_name(same[0].interface)}" if same else "cannot be added"
+            yield f"{text} {state}: there is no default route; use --load-balancer-interface"
             return
         yield from self._place(address, same, index)
 

@@ -239,6 +239,17 @@ def test_without_a_default_route_there_is_a_warning(nodes: Lab) -> None:
     )
 
 
+def test_when_the_default_route_is_gone_an_address_stays_where_it_is(nodes: Lab) -> None:
+    node = nodes.node("n1")
+    add(node, *VIP.values())
+    ip(node, "route", "del", "default")
+    report = add(node, *VIP.values())
+    assert (report.changes, VIP[4] in on(node)) == ((), True)
+    assert report.warnings == (
+        "192.168.77.100 stays on eth0: there is no default route; use --load-balancer-interface",
+    )
+
+
 def test_the_preferred_one_of_two_default_routes(nodes: Lab) -> None:
     node = nodes.node("n1")
     ip(node, "link", "add", "second", "type", "veth", "peer", "name", "end")
