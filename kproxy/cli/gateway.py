@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kproxy.cli.output import print_problems, print_warnings, write_text
+from kproxy.cli.output import note, print_problems, print_warnings, write_text
 from kproxy.cli.progress import progress
 from kproxy.gateway.core.ingress import Ports
 from kproxy.gateway.core.views import HEADINGS, listing, route_rows
 from kproxy.gateway.renderer import Renderer, Rendering, objects_of
-from kproxy.problems import UsageError
+from kproxy.problems import UsageError, ignored_sentence
 from kproxy.settings.settings import Settings
 from kproxy.show.tables import table
 from kproxy.sources.configured import manifests_of
@@ -43,6 +43,8 @@ def _show(settings: Settings, text: Callable[[Rendering], str]) -> int:
     problems, warnings = source.problems() + found.problems, source.input_warnings() + found.warnings
     print_problems(problems)
     print_warnings(warnings)
+    if ignored := source.ignored():
+        note(ignored_sentence(ignored))
     write_text(text(found))
     return 1 if problems or (settings.strict and warnings) else 0
 

@@ -99,6 +99,23 @@ def test_a_certificate_that_cert_prints_is_used_and_not_shown(
     assert yaml.safe_load(secret)["data"]["tls.key"] not in printed.out
 
 
+@pytest.mark.parametrize("command", ["routes", "render"])
+def test_objects_that_it_does_not_use_are_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run(tmp_path, command, "-f", KUBIA) == 0
+    used = capsys.readouterr()
+    file = tmp_path / "more.yaml"
+    more = ("GRPCRoute", "a"), ("GRPCRoute", "b"), ("TLSRoute", "a"), ("BackendTLSPolicy", "a")
+    version = "apiVersion: gateway.networking.k8s.io/v1"
+    texts = (f"{version}\nkind: {kind}\nmetadata: {{name: {name}}}" for kind, name in more)
+    file.write_text("\n---\n".join((Path(KUBIA).read_text(), *texts)))
+    assert run(tmp_path, command, "-f", str(file)) == 0
+    printed = capsys.readouterr()
+    assert (used.err, printed.err) == ("", "ignored: 1 BackendTLSPolicy, 2 GRPCRoute, 1 TLSRoute\n")
+    assert printed.out == used.out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
