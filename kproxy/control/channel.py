@@ -173,7 +173,7 @@ class Channel:
         """All so far, which may have clients."""
 
     def open(self) -> None:
-        """Create the socket, and accept clients. Raises StateError."""
+        """Create the socket, and accept clients. Raises StateError and HostError."""
         with ExitStack() as opened:
             try:
                 place = SocketPath(self._directory)

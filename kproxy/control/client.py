@@ -17,9 +17,10 @@ from pathlib import Path
 from select import select
 from typing import BinaryIO
 
+from kproxy.intake.descriptors import path_of
 from kproxy.intake.reading import read_up_to
 from kproxy.limits import SNAPSHOT_SECONDS
-from kproxy.problems import ForbiddenError, KproxyError
+from kproxy.problems import ForbiddenError, HostError, KproxyError
 from kproxy.show.snapshot import Snapshot, decode
 
 SOCKET = "kproxy.sock"
@@ -34,8 +35,13 @@ class SocketPath:
     """A short path of the socket, which is valid while this object is open."""
 
     def __init__(self, directory: Path) -> None:
+        """Open the directory. Raises OSError, and HostError without /proc."""
         self._descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-        self.path = Path(f"/proc/self/fd/{self._descriptor}/{SOCKET}")
+        try:
+            self.path = Path(path_of(self._descriptor), SOCKET)
+        except HostError:
+            os.close(self._descriptor)
+            raise
 
     def __enter__(self) -> Path:
         return self.path

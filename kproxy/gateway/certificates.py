@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from kproxy.gateway.core.ingress import Checked
+from kproxy.intake.descriptors import path_of
 from kproxy.limits import CERTIFICATE_BYTES, CERTIFICATE_CHAIN
 from kproxy.model import NamespacedName, Secret
 from kproxy.problems import HostError
@@ -121,7 +122,7 @@ def _load(context: ssl.SSLContext, pem: bytes) -> None:
     file = os.memfd_create("certificate")
     try:
         os.write(file, pem)
-        context.load_cert_chain(f"/proc/self/fd/{file}", password=_no_password)
+        context.load_cert_chain(path_of(file), password=_no_password)
     finally:
         os.close(file)
 

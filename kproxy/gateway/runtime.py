@@ -16,6 +16,7 @@ from pathlib import Path
 from kproxy.gateway.core import replies
 from kproxy.gateway.core.configuration import Configuration
 from kproxy.gateway.core.plan import Command, Plan, Running, map_commands, unwanted_lines
+from kproxy.intake.descriptors import path_of
 from kproxy.limits import GATEWAY_REPLY, GATEWAY_SECONDS
 from kproxy.printable import printable
 from kproxy.problems import KproxyError
@@ -128,7 +129,7 @@ def connected(path: Path) -> socket.socket:
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         connection.settimeout(GATEWAY_SECONDS)
-        connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+        connection.connect(f"{path_of(folder)}/{path.name}")
     except OSError:
         connection.close()
         raise

@@ -59,11 +59,12 @@ def _process(port: int) -> str:
 
 
 def _inode(port: int) -> str:
-    """Return the inode of a socket in this network namespace; "" if there is none."""
-    for line in Path("/proc/thread-self/net/netlink").read_text().splitlines()[1:]:
-        _, protocol, number, *_, inode = line.split()
-        if (int(protocol), int(number)) == (NETLINK_NETFILTER, port):
-            return inode
+    """Return the inode of a socket in this network namespace; "" if there is none, or no /proc."""
+    with suppress(OSError):
+        for line in Path("/proc/thread-self/net/netlink").read_text().splitlines()[1:]:
+            _, protocol, number, *_, inode = line.split()
+            if (int(protocol), int(number)) == (NETLINK_NETFILTER, port):
+                return inode
     return ""
 
 

@@ -116,6 +116,18 @@ def sync_in_mounts(kproxy: Kproxy, script: str, *manifests: Manifest) -> subproc
     return kproxy.node.run(command, input=text, capture_output=True)
 
 
+NO_PROC = 'mount -t tmpfs none /proc && exec "$@"'
+
+
+@pytest.mark.parametrize("verb", ["run -f {0} --allow-empty", "get services"])
+def test_without_proc_the_error_says_what_is_missing(kproxy: Kproxy, tmp_path: Path, verb: str) -> None:
+    words = [*verb.format(tmp_path).split(), "--state-dir", str(tmp_path)]
+    command = ["unshare", "--mount", "sh", "-c", NO_PROC, "sh", sys.executable, "-m", "kproxy", *words]
+    done = kproxy.node.run(command, capture_output=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.endswith("kproxy: /proc is not mounted. Mount it: mount -t proc proc /proc\n")
+
+
 def test_a_read_only_directory(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:
     before = synced(kproxy, *web)
     done = sync_in_mounts(

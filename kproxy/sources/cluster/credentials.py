@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Raw
 
+from kproxy.intake.descriptors import path_of
 from kproxy.intake.dial import Endpoint
 from kproxy.problems import KproxyError, Problem
 from kproxy.sources.cluster import plugin
@@ -279,7 +280,7 @@ def _memory_file(content: bytes) -> Iterator[str]:
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
-        yield f"/proc/self/fd/{descriptor}"
+        yield path_of(descriptor)
 
 
 def _no_password() -> str:
