@@ -35,6 +35,8 @@ PROBLEMS_LOGGED = 100
 OBJECT_ITEMS = 15_000
 """Kubernetes allows 1,000 endpoints and 100 ports of an EndpointSlice. Services for media streams have up to
 10,000 ports. An item takes up to 20 us."""
+OBJECT_VALUES = 500_000
+"""Of JSON. A decoder in C skips or refuses as many in 0.1 s. In this time no other thread runs."""
 OBJECT_NOTES = 10
 """An empty endpoint has two bytes, and the warning about it 300."""
 
@@ -271,6 +273,7 @@ TABLE = (
     ),
     Limit(_FILES, "problems, and warnings, of a file", PROBLEMS_OF_FILE, "", "the others are counted"),
     Limit(_OBJECTS, "items of a list or a map", OBJECT_ITEMS, "", "the object is a problem"),
+    Limit(_OBJECTS, "values in JSON", OBJECT_VALUES, "", "the object is a problem"),
     Limit(_OBJECTS, "weights in an annotation", OBJECT_ITEMS, "", "they are ignored"),
     Limit(_OBJECTS, "unknown fields, in a file", UNKNOWN_FIELDS, "", "the others are not reported"),
     Limit(_OBJECTS, "invalid parts, and warnings", OBJECT_NOTES, "", "the others are counted"),

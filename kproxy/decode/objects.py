@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, to_builtins
 from msgspec.structs import replace
 
 from kproxy.decode import endpointslices as endpoints
@@ -22,8 +22,9 @@ from kproxy.decode.fields import FieldError, Notes, is_label
 from kproxy.decode.kinds import Kind, find_slip
 from kproxy.decode.schema import unknown_fields
 from kproxy.decode.strict import strictly
-from kproxy.decode.text import Encoded, from_json, to_python
+from kproxy.decode.text import Encoded, from_json, has_too_many_values, to_python
 from kproxy.gatewayapi import Gateway, GatewayClass, Namespace, ReferenceGrant, Route
+from kproxy.limits import OBJECT_VALUES
 from kproxy.model import (
     ClusterNode,
     EndedPod,
@@ -207,6 +208,8 @@ def decode_object(
         return None
     if manifest and not known.schema:
         return None
+    if has_too_many_values(content):
+        raise _too_large(source, kind, content)
     notes = Notes()
     try:
         if manifest and usual is None:
@@ -222,6 +225,17 @@ def decode_object(
     if notes.warnings or notes.left_out:
         return _with_notes(DecodedObject(obj.metadata, models), notes, source, kind, to_python(content))
     return DecodedObject(obj.metadata, models)
+
+
+def _too_large(source: str, kind: str, content: Raw) -> UndecodableError:
+    """Return the error of an object of which only the metadata can be decoded in a short time."""
+    named: Any
+    try:
+        named = {"metadata": to_builtins(convert(content, wire.Named).metadata)}
+    except msgspec.DecodeError:
+        named = UNSET
+    error = FieldError("", f"has more than {OBJECT_VALUES:,} values")
+    return UndecodableError(source, subject_of(kind, named), kind, named, error)
 
 
 def _known(version: str, kind: str) -> Kind | None:

@@ -69,12 +69,6 @@ class Event(wire.Wire):
     object: RawExtension
 
 
-class Named(wire.Wire):
-    """An object of which only the metadata matters."""
-
-    metadata: wire.Metadata
-
-
 class Items(wire.Wire):
     """A list. Its items stay undecoded, so that each can fail alone."""
 
@@ -91,7 +85,7 @@ NUMBERS: dict[type[Any], dict[str, int]] = {
     RawExtension: {"raw": 1},
     Event: {"type": 1, "object": 2},
     Items: {"metadata": 1, "items": 2},
-    Named: {"metadata": 1},
+    wire.Named: {"metadata": 1},
     wire.ListMeta: {"resource_version": 2, "continue_": 3},
     wire.Status: {"message": 3, "reason": 4, "details": 5, "code": 6},
     wire.StatusDetails: {"retry_after_seconds": 5},
@@ -199,7 +193,7 @@ class Protobuf(Encoded):
 
     def to_python(self) -> Any:
         """Return its name, namespace and labels; UNSET if that is impossible."""
-        kinds: tuple[type[Named | wire.Identified], ...] = (Named, wire.Identified)
+        kinds: tuple[type[wire.Named | wire.Identified], ...] = (wire.Named, wire.Identified)
         for kind in kinds:  # if the labels are invalid, the name may be valid
             try:
                 metadata = to_builtins(self.convert(kind).metadata)

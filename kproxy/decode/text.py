@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, Raw
 
-from kproxy.limits import OBJECT_ITEMS
+from kproxy.limits import OBJECT_ITEMS, OBJECT_VALUES
 
 T = TypeVar("T")
 
@@ -68,6 +68,13 @@ def most_values(text: bytes) -> int:
     Before each value is one of these characters, except before the values of objects. These have keys.
     """
     return len(text.translate(None, _NOT_BEFORE_VALUES))
+
+
+def has_too_many_values(content: Any) -> bool:
+    """Whether an object is a JSON text with more values than allowed. Most are too short for that."""
+    if not isinstance(content, Raw) or len(memoryview(content)) <= OBJECT_VALUES:
+        return False
+    return most_values(bytes(content)) > OBJECT_VALUES
 
 
 def to_python(content: Any) -> Any:

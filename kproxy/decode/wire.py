@@ -468,6 +468,12 @@ class Identified(Wire):
     metadata: Identity
 
 
+class Named(Wire):
+    """An object of which only the metadata matters."""
+
+    metadata: Metadata
+
+
 class BookmarkMeta(Wire):
     resource_version: str | None = None
     annotations: Map[str] | None = None

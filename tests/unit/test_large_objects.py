@@ -14,10 +14,11 @@ from msgspec import Meta, Raw, Struct
 from kproxy.decode import gatewaywire, wire
 from kproxy.decode.objects import UndecodableError, decode_object
 from kproxy.decode.service import WEIGHTS
-from kproxy.limits import OBJECT_ITEMS, OBJECT_NOTES
+from kproxy.limits import OBJECT_ITEMS, OBJECT_NOTES, OBJECT_VALUES
 from kproxy.sources.cluster.core.events import Content, ObjectChange, change_of
 from kproxy.sources.cluster.core.resources import SERVICES
 from tests.large_objects import LARGE, Large
+from tests.unit.make import name
 
 UNLIMITED = {"Page.items", "Head.items", "LoadedHead.items"}
 """The items of lists of objects, which have other limits."""
@@ -87,3 +88,32 @@ def test_an_annotation_with_too_many_weights_is_ignored() -> None:
     found = service(metadata={"annotations": {WEIGHTS: text}}, ports=[{"port": 80}])
     assert str(found.warnings[0]).endswith(f"has more than {OBJECT_ITEMS:,} entries: ignored")
     assert not found.model.weights  # type: ignore[union-attr]
+
+
+def with_values(items: int, **metadata: Any) -> Raw:
+    """Return an EndpointSlice with so many items in a list that kproxy does not read: two values each."""
+    labels = {"kubernetes.io/service-name": "web"}
+    about = {"name": "web-1", "namespace": "apps", "labels": labels, **metadata}
+    return Raw(msgspec.json.encode({"metadata": about, "addressType": "IPv4", "unread": [{}] * items}))
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+def test_an_object_with_too_many_values_is_a_problem(manifest: bool) -> None:
+    meta = wire.TypeMeta("EndpointSlice", "discovery.k8s.io/v1")
+    with pytest.raises(UndecodableError) as raised:
+        decode_object("f", meta, with_values(OBJECT_VALUES // 2 + 1), manifest=manifest)
+    assert str(raised.value) == f"f: EndpointSlice apps/web-1: has more than {OBJECT_VALUES:,} values"
+    assert list(raised.value.unreadable.services) == [name("apps/web")]
+    assert decode_object("f", meta, with_values(OBJECT_VALUES // 2 - 20), manifest=manifest)
+
+
+def test_an_object_with_too_many_values_and_without_a_name_may_belong_to_any_service() -> None:
+    meta = wire.TypeMeta("EndpointSlice", "discovery.k8s.io/v1")
+    with pytest.raises(UndecodableError) as raised:
+        decode_object("f", meta, with_values(OBJECT_VALUES, name=5))
+    assert raised.value.unreadable.everything
+
+
+def test_a_long_text_is_not_many_values() -> None:
+    found = service(metadata={"annotations": {"a": "," * (OBJECT_VALUES - 100)}}, ports=[{"port": 80}])
+    assert found.model
