@@ -16,16 +16,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from itertools import islice
 from math import inf
+from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from kproxy.decode import wire
 from kproxy.intake.requests import Response
-from kproxy.limits import API_DECODED_AT_ONCE, API_IDLE_SECONDS, API_WATCH_GRACE
+from kproxy.limits import API_DECODED_AT_ONCE, API_IDLE_SECONDS, API_TURN_SECONDS, API_WATCH_GRACE
 from kproxy.model import NamespacedName
 from kproxy.problems import InvalidResponseError, LimitError, Problem
 from kproxy.sources.cluster.connection import Connection
@@ -408,9 +409,18 @@ class Reflector:
 async def _parts(items: Iterable[Item]) -> AsyncIterator[list[Item]]:
     """Return some items at a time. Other tasks have their turn in between."""
     remaining = iter(items)
-    while part := list(islice(remaining, API_DECODED_AT_ONCE)):
+    while part := list(_turn(remaining)):
         yield part
         await asyncio.sleep(0)
+
+
+def _turn(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield items as long as one turn may take. To make one may mean to decode a large object."""
+    end = monotonic() + API_TURN_SECONDS
+    for item in islice(items, API_DECODED_AT_ONCE):
+        yield item
+        if monotonic() > end:
+            return
 
 
 def _versions(found: Iterable[ObjectChange]) -> list[str]:
