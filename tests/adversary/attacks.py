@@ -279,6 +279,13 @@ BOOKMARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"1"}}}\n
 PAGE = b'{"metadata":{"resourceVersion":"1","continue":"x"},"items":[{"metadata":{"name":"a"}}]}'
 
 
+def parts(number: int) -> bytes:
+    """An EndpointSlice with so many empty endpoints."""
+    metadata = b'{"name":"a","labels":{"kubernetes.io/service-name":"a"}}'
+    head = b'{"metadata":' + metadata + b',"addressType":"IPv4","endpoints":['
+    return head + b",".join([b"{}"] * number) + b"]}"
+
+
 def response(status: bytes, body: bytes, *headers: bytes) -> bytes:
     """A complete response."""
     lines = (b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers)
@@ -299,6 +306,8 @@ RESPONSES = (
     Responses("list-endless-nesting", LIST, b"[" * 65536),
     Responses("list-of-many-invalid-items", LIST + b"{}," * 100_000 + b"{}]}"),
     Responses("list-of-a-long-item", LIST + b'{"metadata":{"name":"' + b"a" * (16 << 20) + b'"}}]}'),
+    Responses("list-of-many-invalid-parts", LIST + b",".join([parts(15_000)] * 50) + b"]}"),
+    Responses("list-of-an-item-with-many-parts", LIST + parts(1_390_000) + b"]}"),
     Responses("list-of-endless-pages", response(b"200 OK", PAGE)),
     Responses("list-slowly", LIST, b" ", 0.05),
     Responses("list-endless-continue", b"", CONTINUE * 500),
@@ -313,6 +322,7 @@ RESPONSES = (
     Responses("watch-empty-lines", EVENTS, b"\n" * 65536, 0, "watch"),
     Responses("watch-garbage", EVENTS, b"\xff\0\n" * 1000, 0, "watch"),
     Responses("watch-invalid-objects", EVENTS, b'{"type":"ADDED","object":{}}\n' * 1000, 0, "watch"),
+    Responses("watch-many-parts", EVENTS, b'{"type":"ADDED","object":' + parts(15_000) + b"}\n", 0, "watch"),
     Responses("watch-errors", EVENTS, b'{"type":"ERROR","object":{"code":500}}\n' * 1000, 0, "watch"),
     Responses("watch-endless-continue", b"", CONTINUE * 500, 0, "watch"),
 )  # fmt: skip
