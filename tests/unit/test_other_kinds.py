@@ -66,6 +66,13 @@ def test_a_status_instead_of_a_list_is_an_error() -> None:
         Json().read_page(SERVICES, body)
 
 
+def test_a_long_name_of_a_kind_is_cut(form: Format) -> None:
+    data = page(form, about("NodeList", "v" * 100_000))
+    with pytest.raises(InvalidResponseError) as error:
+        form.read_page(SERVICES, data)
+    assert len(str(error.value)) < 1_000
+
+
 def test_an_error_has_a_status(form: Format) -> None:
     data = event(form, "ERROR", {**about("Status"), "code": 410, "message": "gone"})
     found = form.read_event(SERVICES, data)

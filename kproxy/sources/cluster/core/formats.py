@@ -19,7 +19,7 @@ from kproxy.decode.kinds import LIST
 from kproxy.decode.text import from_json
 from kproxy.limits import API_OBJECT, API_VALUES, MIB
 from kproxy.problems import InvalidResponseError, LimitError
-from kproxy.sources.cluster.core.events import ERROR, Content, Event, ObjectChange, change_of, event_of
+from kproxy.sources.cluster.core.events import ERROR, NAME, Content, Event, ObjectChange, change_of, event_of
 from kproxy.sources.cluster.core.resources import ApiResource
 
 JSON, PROTOBUF = "application/json", "application/vnd.kubernetes.protobuf"
@@ -173,8 +173,8 @@ def _require(kind: str, version: str, found: wire.TypeMeta) -> None:
     """Raise InvalidResponseError if something is of another kind or version. Either may be absent."""
     if found.kind in (None, "", kind) and found.api_version in (None, "", version):
         return
-    message = f"expected {kind} of {version}, got {found.kind or kind} of {found.api_version or version}"
-    raise InvalidResponseError(message)
+    other, of = (found.kind or kind)[:NAME], (found.api_version or version)[:NAME]
+    raise InvalidResponseError(f"expected {kind} of {version}, got {other} of {of}")
 
 
 def check_length(size: int) -> None:
