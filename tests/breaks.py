@@ -34,7 +34,15 @@ from kproxy.doctor.core.facts import (
 from kproxy.doctor.core.objects import Objects
 from kproxy.kernel.netlink.core.route import ListeningSocket
 from kproxy.model import Address, Family, Protocol, parse_address
-from kproxy.nft.foreign import Foreign, ForeignChain, ForeignTranslation
+from kproxy.nft.foreign import (
+    NETWORK,
+    TRANSPORT,
+    Foreign,
+    ForeignChain,
+    ForeignExemption,
+    ForeignTest,
+    ForeignTranslation,
+)
 from kproxy.problems import Problem
 from kproxy.reconcile.core.report import QUARANTINED
 from kproxy.show.snapshot import Failure, Snapshot
@@ -226,6 +234,25 @@ def _translation(*constants: bytes) -> ForeignTranslation:
     return ForeignTranslation(ForeignChain("ip", "nat", "DOCKER", rules=2), frozenset(constants), -100)
 
 
+def _exempts(*tests: ForeignTest, priority: int = -300) -> ForeignExemption:
+    """A rule with notrack."""
+    return ForeignExemption(
+        ForeignChain("inet", "raw", "pre", "prerouting", priority, rules=1), tests, priority
+    )
+
+
+def _test(place: str, offset: int, value: bytes) -> ForeignTest:
+    return ForeignTest(place, offset, b"\xff" * len(value), ((value, value),))
+
+
+OF_OTHERS = (
+    _exempts(_test(NETWORK, 16, parse_address("198.18.0.1"))),
+    _exempts(_test(NETWORK, 12, parse_address("203.0.113.9"))),
+    _exempts(priority=-150),
+)
+"""Rules that exempt no packets of Services, or too late."""
+
+
 def _flow(
     snapshot: Snapshot, own: str = "web:http", at: str = "10.244.1.2", unanswered: int = 0, total: int = 1
 ) -> Flow:
@@ -280,7 +307,11 @@ def healthy_facts(snapshot: Snapshot) -> Facts:
         {"IPReversePathFilter": 0},
         Tracking(1000, 262144),
         Routes({}, {}),
-        Foreign((ForeignChain("ip", "filter", "FORWARD", "forward"), DOCKER), (_translation(b"\x1f\x90"),)),
+        Foreign(
+            (ForeignChain("ip", "filter", "FORWARD", "forward"), DOCKER),
+            (_translation(b"\x1f\x90"),),
+            OF_OTHERS,
+        ),
         (),
         Structure(),
         (_flow(snapshot, unanswered=2, total=50),),
@@ -363,6 +394,9 @@ FACTS_BREAKS = (
     FactsBreak("KP056", lambda facts: _foreign(facts, ForeignChain("ip6", "kube-proxy", "services", rules=3)), "ip6 kube-proxy services"),
     FactsBreak("KP057", lambda facts: facts._replace(foreign=Foreign((), (_translation((30080).to_bytes(2, "big")),))), "translates packets to 192.0.2.1:30080/tcp"),
     FactsBreak("KP057", lambda facts: facts._replace(foreign=Foreign((), (_translation(parse_address("10.96.0.1")),))), "translates packets to 10.96.0.1:80/tcp"),
+    FactsBreak("KP061", lambda facts: facts._replace(foreign=Foreign((), (), (_exempts(_test(NETWORK, 16, b"\x0a\x60")),))), "chain inet raw pre: notrack, through priority -300"),
+    FactsBreak("KP061", lambda facts: facts._replace(foreign=Foreign((), (), (_exempts(_test(NETWORK, 12, parse_address("10.244.1.2"))),))), "notrack"),
+    FactsBreak("KP061", lambda facts: facts._replace(foreign=Foreign((), (), (_exempts(_test(TRANSPORT, 2, b"\x00\x50")),))), "notrack"),
     FactsBreak("KP059", lambda facts: facts._replace(bridges=(Bridge("br0", Family.IPV4, 2, ("veth1",)),)), "hairpin is off on veth1"),
     FactsBreak("KP060", lambda facts: facts._replace(mtu=PathMTU(1500, {parse_address("10.244.2.2"): 1450})), "to 10.244.2.2: MTU 1450"),
     FactsBreak("KP070", lambda facts: facts._replace(flows=(_of(facts, unanswered=3, total=3), _of(facts, at="10.244.2.2", total=40))), "40 other connections got a reply"),

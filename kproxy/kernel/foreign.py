@@ -1,4 +1,4 @@
-"""Reads the chains of other programs, and their rules that translate destinations.
+"""Reads the chains of other programs, and their rules that translate destinations or exempt from tracking.
 
 iptables-nft keeps most of a rule in the form of xtables, as expressions `match` and `target`. Of these, only
 the names of targets and the ports of the matches tcp and udp are read (struct xt_tcp and xt_udp in
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
-from kproxy.kernel.netlink.core.codec import INET, attributes, read_string
+from kproxy.kernel.netlink.core.codec import INET, attributes, read_string, string
 from kproxy.kernel.netlink.core.constants import (
     NF_DROP,
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETRULE,
+    NFT_MSG_GETSETELEM,
     NFTA_CHAIN_HOOK,
     NFTA_CHAIN_NAME,
     NFTA_CHAIN_POLICY,
@@ -30,39 +32,64 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_RULE_CHAIN,
     NFTA_RULE_EXPRESSIONS,
     NFTA_RULE_TABLE,
+    NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_ELEM_LIST_TABLE,
+    NFTA_XT_INFO,
+    NFTA_XT_NAME,
 )
-from kproxy.kernel.netlink.socket import Netlink
+from kproxy.kernel.netlink.core.exemptions import Ranges, exemption_tests, is_exemption, set_ranges
+from kproxy.kernel.netlink.socket import Netlink, listed_elements
 from kproxy.model import Family
-from kproxy.nft.foreign import Foreign, ForeignChain, ForeignTranslation
+from kproxy.nft.foreign import Foreign, ForeignChain, ForeignExemption, ForeignTest, ForeignTranslation
 from kproxy.table.layout import TABLE
 
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 """By number (NF_INET_*)."""
 FAMILIES = (*Family, INET)
 NFT_NAT_DNAT = 1
-NFTA_XT_NAME, NFTA_XT_INFO = 1, 3
-"""The same for the expressions `match` and `target`."""
 TARGETS = ("DNAT", "REDIRECT")
 MOST_RULES = 20_000
 """The maximum number of rules of a family to read. kube-proxy makes ten thousands of them with iptables."""
+MOST_EXEMPTIONS = 64
+"""The maximum number of rules of a family to read that exempt packets from connection tracking."""
+MOST_RANGES = 256
+"""The maximum number of elements of a set to read."""
+Key: TypeAlias = tuple[str, str]
+"""A table and a name in it."""
 
 
 def read_foreign(netlink: Netlink) -> Foreign:
     """Return what other programs have in this network namespace. Raises NetlinkError and Interrupted."""
     chains: list[ForeignChain] = []
     translations: list[ForeignTranslation] = []
+    exemptions: list[ForeignExemption] = []
     for family in FAMILIES:
         declared = {(each.table, each.name): each for each in _chains(netlink, family)}
-        counts: Counter[tuple[str, str]] = Counter()
-        found: list[tuple[tuple[str, str], frozenset[bytes]]] = []
+        counts: Counter[Key] = Counter()
+        found: list[tuple[Key, frozenset[bytes]]] = []
+        exempting: list[tuple[Key, memoryview]] = []
         for key, expressions in _rules(netlink, family) if declared else ():
             counts[key] += 1
-            if counts.total() <= MOST_RULES and (constants := _translates(expressions)) is not None:
+            if counts.total() > MOST_RULES:
+                continue
+            if (constants := _translates(expressions)) is not None:
                 found.append((key, constants))
+            if len(exempting) < MOST_EXEMPTIONS and is_exemption(expressions):
+                exempting.append((key, expressions))
         counted = {key: each._replace(rules=counts[key]) for key, each in declared.items()}
         chains += counted.values()
-        translations += _with_priorities(counted, found)
-    return Foreign(tuple(chains), tuple(translations))
+        first = _first_priorities(counted)
+        translations += [
+            ForeignTranslation(counted[key], constants, first[key])
+            for key, constants in found
+            if key in first
+        ]
+        exemptions += [
+            ForeignExemption(counted[key], _tests(netlink, family, key[0], expressions), first[key])
+            for key, expressions in exempting
+            if key in first
+        ]
+    return Foreign(tuple(chains), tuple(translations), tuple(exemptions))
 
 
 def _chains(netlink: Netlink, family: str) -> Iterator[ForeignChain]:
@@ -122,13 +149,27 @@ def _constants(name: str, data: dict[int, memoryview]) -> Iterator[bytes]:
             yield first.to_bytes(2, "big")
 
 
-def _with_priorities(
-    chains: dict[tuple[str, str], ForeignChain], found: list[tuple[tuple[str, str], frozenset[bytes]]]
-) -> Iterator[ForeignTranslation]:
+def _first_priorities(chains: Mapping[Key, ForeignChain]) -> Mapping[Key, int]:
+    """Return the lowest priority at which packets with their first destination may reach each chain.
+
+    Any chain with such a hook may lead to the chains of its table that have none.
+    """
+    own = {key: chain.priority for key, chain in chains.items() if chain.hook in ("prerouting", "output")}
     first: dict[str, int] = {}
-    for (table, _), chain in chains.items():
-        if chain.hook in ("prerouting", "output"):
-            first[table] = min(chain.priority, first.get(table, chain.priority))
-    for key, constants in found:
-        if key in chains and key[0] in first:
-            yield ForeignTranslation(chains[key], constants, first[key[0]])
+    for (table, _), priority in own.items():
+        first[table] = min(priority, first.get(table, priority))
+    return own | {key: first[key[0]] for key, chain in chains.items() if not chain.hook and key[0] in first}
+
+
+def _tests(netlink: Netlink, family: str, table: str, expressions: memoryview) -> tuple[ForeignTest, ...]:
+    def ranges_of(name: str) -> Ranges | None:
+        """Return what a set contains; None if it has too many elements."""
+        body = string(NFTA_SET_ELEM_LIST_TABLE, table) + string(NFTA_SET_ELEM_LIST_SET, name)
+        found = [
+            element
+            for content in netlink.dump(NFT_MSG_GETSETELEM, family, body)
+            for element in listed_elements(content)
+        ]
+        return set_ranges(found) if len(found) <= MOST_RANGES else None
+
+    return tuple(exemption_tests(expressions, ranges_of))

@@ -123,6 +123,16 @@ FORWARDING_6 = "/proc/sys/net/ipv6/conf/all/forwarding"
 NO_BRIDGE = "ip link del br0; ip link del port1; ip link del port2"
 NAT = "iptables -t nat -A PREROUTING -p tcp --dport 9999 -j DNAT --to-destination 10.0.0.1:80"
 """As Docker publishes a port. No Service has it."""
+UNTRACKED = """
+nft add table ip f
+nft "add chain ip f c { type filter hook prerouting priority raw; }"
+nft "add chain ip f d { type filter hook output priority raw; }"
+nft "add rule ip f c iifname lo notrack; add rule ip f c ip saddr 203.0.113.0/24 notrack"
+nft "add rule ip f c meta l4proto udp ip daddr 10.96.10.10 notrack; add rule ip f d udp dport 51820 notrack"
+nft "add rule ip f c ip daddr 10.96.0.10-10.96.0.12 notrack; add rule ip f d udp sport { 1, 123 } notrack"
+nft "add chain ip f e { type filter hook input priority 0; }; add rule ip f e notrack"
+"""
+"""Rules that exempt no packets of Services."""
 BREAKS = (
     NodeBreak("KP050", f"echo 0 >{FORWARDING}", f"echo 1 >{FORWARDING}"),
     NodeBreak("KP050", f"echo 0 >{FORWARDING_6}", f"echo 1 >{FORWARDING_6}"),
@@ -164,6 +174,33 @@ BREAKS = (
     ),
     NodeBreak("KP059", "ip link set port1 type bridge_slave hairpin off", NO_BRIDGE, prepares=BRIDGE),
     NodeBreak("KP060", "ip link set eth0 mtu 1400", "ip link set eth0 mtu 1500"),
+    *(
+        NodeBreak(
+            "KP061", f"nft 'add rule ip f c {rule} notrack'", "nft delete table ip f", prepares=UNTRACKED
+        )
+        for rule in (
+            "",
+            "iifname != lo",
+            "ip daddr 10.96.0.0/12",
+            "ip daddr { 192.0.2.1, 10.96.10.0/24 } tcp dport 80",
+            "tcp dport 30080-30090",
+            "ip saddr 10.244.1.0/24 ip daddr 10.244.0.0/16",
+            "ip daddr != 192.0.2.0/24 meta l4proto tcp",
+        )
+    ),
+    NodeBreak(
+        "KP061",
+        "nft 'add rule inet f d ip6 saddr fd00:10:244::/48 notrack'",
+        "nft delete table inet f",
+        "web",
+        prepares=UNTRACKED.replace("ip f", "inet f"),
+    ),
+    NodeBreak(
+        "KP061",
+        "iptables -t raw -A PREROUTING -d 10.96.10.10/32 -p tcp --dport 80 -j CT --notrack",
+        "nft delete table ip raw",
+        prepares="iptables -t raw -A PREROUTING -d 10.96.10.10/32 -j CT --zone 0",
+    ),
     NodeBreak(
         "KP080",
         f"nft 'add rule ip f c ip daddr {DNS} udp dport 53 drop'",

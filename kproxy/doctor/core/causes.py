@@ -410,6 +410,14 @@ CAUSES = (
         ("mtu",),
         node.smaller_mtu,
     ),
+    Cause(
+        "KP061",
+        "Another program exempts packets from connection tracking",
+        "Connections to the Service time out: the kernel translates only what it tracks.",
+        "Remove the rule with `notrack` (`-j CT --notrack`) in the evidence, or except the Service from it.",
+        ("objects", "foreign"),
+        foreign.untracked,
+    ),
     # --- connections ---
     Cause(
         "KP070",

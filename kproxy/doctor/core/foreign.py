@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.configuration import NODE
 from kproxy.doctor.core.objects import Objects
-from kproxy.model import Frontend, FrontendKind, owner_text
-from kproxy.nft.foreign import Foreign, ForeignTranslation
+from kproxy.kernel.netlink.core.codec import INET, NFPROTO
+from kproxy.model import Address, Family, Frontend, FrontendKind, Protocol, family_of, owner_text
+from kproxy.nft.foreign import (
+    FAMILY,
+    NETWORK,
+    PROTOCOL,
+    TRANSPORT,
+    Foreign,
+    ForeignExemption,
+    ForeignTranslation,
+    Packet,
+)
 from kproxy.problems import enumeration
 
 KUBE_PROXY_CHAIN, KUBE_PROXY_TABLE = "KUBE-SERVICES", "kube-proxy"
 """The chain that kube-proxy makes in mode iptables, and its table in mode nftables."""
+CONNTRACK = -200
+"""The priority at which connection tracking sees a packet. A later exemption has no effect."""
+SOURCE, DESTINATION = 0, 1
+ADDRESSES_AT = {Family.IPV4: 12, Family.IPV6: 8}
+"""The offset of the source in the network header. The destination follows it."""
+NUMBER_AT = {Family.IPV4: 9, Family.IPV6: 6}
+"""The offset of the number of the transport protocol."""
 DSTNAT = -100
 """The priority at which kproxy translates. Of two translations of one packet, the first one counts."""
 
@@ -48,6 +65,49 @@ def other_translations(objects: Objects, foreign: Foreign) -> Iterator[Sighting]
             what = f"a rule of another program translates packets to {taken}"
             evidence = f"chain {each.chain}, through priority {each.first}; kproxy translates at {DSTNAT}"
             yield Sighting(owner_text(taken.owner.service), what, (evidence,), sure=False)
+
+
+def untracked(objects: Objects, foreign: Foreign) -> Iterator[Sighting]:
+    """A rule of another program exempts packets of a Service from connection tracking."""
+    for rule in foreign.exemptions:
+        if rule.first < CONNTRACK and (exempt := _exempt(objects, rule)):
+            what = f"a rule of another program exempts packets of {exempt} from connection tracking"
+            evidence = f"chain {rule.chain}: notrack, through priority {rule.first}"
+            yield Sighting(owner_text(exempt.owner.service), what, (evidence,), sure=False)
+
+
+def _exempt(objects: Objects, rule: ForeignExemption) -> Frontend | None:
+    """Return a frontend in question whose packets a rule may exempt."""
+    own = frozenset(objects.snapshot.node.addresses)
+    for frontend in objects.snapshot.frontends:
+        if not objects.concerns(frontend.owner.service):
+            continue
+        reaches = rule.chain.family in (family_of(frontend.address), INET)
+        if reaches and any(map(rule.takes, _packets(frontend, own))):
+            return frontend
+    return None
+
+
+def _packets(frontend: Frontend, own: Container[Address]) -> Iterator[Packet]:
+    """Yield what is known of packets to a frontend, and to and from its endpoints, which may be clients."""
+    protocol = frontend.protocol
+    yield _packet(protocol, DESTINATION, frontend.address, frontend.port)
+    for address, port in frontend.backends.endpoints:
+        yield _packet(protocol, SOURCE, address, port)
+        yield _packet(protocol, DESTINATION, address, port if address in own else None)
+
+
+def _packet(protocol: Protocol, side: int, address: Address, port: int | None) -> Packet:
+    """Return the bytes of a packet with a source or a destination. Without a port, it may be any one."""
+    family = family_of(address)
+    packet = {(PROTOCOL, 0): protocol.number, (FAMILY, 0): NFPROTO[family]}
+    packet[NETWORK, NUMBER_AT[family]] = protocol.number
+    at = ADDRESSES_AT[family] + side * len(address)
+    packet.update({(NETWORK, at + index): byte for index, byte in enumerate(address)})
+    if port is not None:
+        ports = port.to_bytes(2, "big")
+        packet.update({(TRANSPORT, 2 * side + index): byte for index, byte in enumerate(ports)})
+    return packet
 
 
 def _takes(rule: ForeignTranslation, frontend: Frontend) -> bool:
