@@ -322,6 +322,7 @@ def healthy_facts(snapshot: Snapshot) -> Facts:
         {},
         Names({DNS_SERVER: ""}, {parse_address("10.244.1.2"): _conf()}),
         (Certificate("client-certificate of kubeconfig", "2023-01-01T00:00:00Z", "2024-01-01T00:00:00Z"),),
+        programs=_listeners("0.0.0.0", "::", ports=(22, 80, 8080)),
         now="2023-11-13T23:59:00Z",
         soon="2023-11-14T00:00:00Z",
     )
@@ -399,6 +400,9 @@ FACTS_BREAKS = (
     FactsBreak("KP061", lambda facts: facts._replace(foreign=Foreign((), (), (_exempts(_test(TRANSPORT, 2, b"\x00\x50")),))), "notrack"),
     FactsBreak("KP059", lambda facts: facts._replace(bridges=(Bridge("br0", Family.IPV4, 2, ("veth1",)),)), "hairpin is off on veth1"),
     FactsBreak("KP060", lambda facts: facts._replace(mtu=PathMTU(1500, {parse_address("10.244.2.2"): 1450})), "to 10.244.2.2: MTU 1450"),
+    FactsBreak("KP062", lambda facts: facts._replace(programs=_listeners("0.0.0.0", ports=(22, 30080))), "a program of this node listens on 30080/tcp"),
+    FactsBreak("KP062", lambda facts: facts._replace(programs=_listeners("::", ports=(30080,))), "it listens on [::]:30080"),
+    FactsBreak("KP062", lambda facts: facts._replace(programs=_listeners("192.0.2.1", "127.0.0.1", ports=(30080,))), "it listens on 192.0.2.1:30080"),
     FactsBreak("KP070", lambda facts: facts._replace(flows=(_of(facts, unanswered=3, total=3), _of(facts, at="10.244.2.2", total=40))), "40 other connections got a reply"),
     FactsBreak("KP071", lambda facts: facts._replace(flows=(_of(facts, own="web:dns", at="10.244.9.9"),)), "1 UDP flow to 10.244.9.9:8080, which is not an endpoint"),
     FactsBreak("KP072", lambda facts: facts._replace(affinity={"ip affinity-tcp": 262144}), "full: further clients have no affinity"),

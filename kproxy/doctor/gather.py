@@ -32,6 +32,7 @@ from kproxy.doctor.kernel import (
 )
 from kproxy.doctor.links import find_bridges, find_claimants, find_mtu
 from kproxy.doctor.names import read_names
+from kproxy.kernel.pod_namespaces import own_listeners
 from kproxy.problems import ForbiddenError, KproxyError
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
@@ -49,6 +50,7 @@ HOST: dict[str, Callable[[], Any]] = {
     "counters": read_counters,
     "tracking": read_tracking,
     "foreign": read_others,
+    "programs": own_listeners,
     "claimants": find_claimants,
 }
 """The gatherers of facts that do not depend on the Services, by field of `Facts`."""

@@ -56,7 +56,7 @@ def listeners(wanted: Collection[Address]) -> dict[Address, tuple[ListeningSocke
     Addresses whose namespace is unknown are missing. Raises HostError unless the process runs as root, and
     OSError without the right to enter namespaces.
     """
-    return _look(wanted, lambda _: tuple(_listeners()))
+    return _look(wanted, lambda _: own_listeners())
 
 
 def resolv_confs(wanted: Collection[Address]) -> dict[Address, ResolvConf]:
@@ -171,6 +171,12 @@ def _resolv_conf(process: Path) -> ResolvConf | None:
         return None
     finally:
         os.close(folder)
+
+
+def own_listeners() -> tuple[ListeningSocket, ...]:
+    """Return the waiting sockets in the namespace of this thread. Raises OSError without /proc."""
+    Path("/proc/thread-self/net").stat()
+    return tuple(_listeners())
 
 
 def _listeners() -> Iterator[ListeningSocket]:

@@ -310,6 +310,20 @@ def test_an_application_that_listens_elsewhere_is_named(ward: Ward) -> None:
     assert ward.ids("mute") == set()
 
 
+def test_a_program_of_the_node_on_a_node_port_is_named(ward: Ward) -> None:
+    node = ward.lab.node("n1")
+    with node.socket(socket.AF_INET, socket.SOCK_STREAM) as program:
+        program.bind(("127.0.0.1", 30080))
+        program.listen()
+        assert ward.ids() == set()
+    with node.socket(socket.AF_INET, socket.SOCK_STREAM) as program:
+        program.bind(("0.0.0.0", 30080))
+        program.listen()
+        assert ward.ids() == ward.ids("web") == ward.of_manifests() == {"KP062"}
+        assert ward.ids("far") == {"KP075"}
+    assert ward.ids() == set()
+
+
 def test_only_a_question_about_a_service_connects_to_endpoints(ward: Ward) -> None:
     """No host has the endpoint of this Service. Its sockets are unknown, so the doctor connects to it."""
     assert ward.ids() == set()

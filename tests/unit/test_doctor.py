@@ -18,7 +18,11 @@ from kproxy.doctor import gather as gathering
 from kproxy.doctor.core.causes import CAUSES
 from kproxy.doctor.core.diagnosis import diagnose
 from kproxy.doctor.core.facts import Daemon, Facts
+from kproxy.doctor.core.node import taken_ports
+from kproxy.doctor.core.objects import Objects
 from kproxy.doctor.core.views import as_json, as_text
+from kproxy.kernel.netlink.core.route import ListeningSocket
+from kproxy.model import Protocol
 from kproxy.problems import KproxyError
 from kproxy.settings.settings import Settings
 from kproxy.sources.progress import Progress
@@ -150,6 +154,17 @@ def test_a_break_of_the_facts_is_named_and_nothing_else(facts: Facts, row: Facts
     found = diagnose(row.change(facts))
     assert {each.cause.id for each in found.findings} == {row.id}
     assert row.expected in as_text(found)
+
+
+def test_a_program_of_the_node_that_is_an_endpoint_is_no_finding(facts: Facts, tmp_path: Path) -> None:
+    world = healthy()
+    world["web-1"]["status"]["podIPs"] = [{"ip": "192.0.2.1"}]
+    world["web"]["spec"]["ports"][0] |= {"targetPort": 30080}
+    snapshot = look_up(settings_from(["doctor", *arguments(tmp_path, world)]))
+    sockets = (ListeningSocket(Protocol.TCP, bytes(16), 30080),)
+    ids = {each.cause.id for each in diagnose(facts._replace(programs=sockets)).findings}
+    assert ids == {"KP062"}
+    assert not list(taken_ports(Objects(snapshot), sockets))
 
 
 def test_each_cause_has_a_break() -> None:

@@ -418,6 +418,14 @@ CAUSES = (
         ("objects", "foreign"),
         foreign.untracked,
     ),
+    Cause(
+        "KP062",
+        "A program of this node listens on a port of a Service",
+        "New connections to this port of the node reach the Service, and not the program, for example SSH.",
+        "Use another `nodePort`, or let the program use another port (`ss -tulpn` names it).",
+        ("objects", "programs"),
+        node.taken_ports,
+    ),
     # --- connections ---
     Cause(
         "KP070",

@@ -20,7 +20,7 @@ def on_loopback(objects: Objects, listening: Listening) -> Iterator[Sighting]:
 
 def _loopback_only(address: Address, port: int, waiting: list[ListeningSocket]) -> tuple[str, str] | None:
     same = [each for each in waiting if each.port == port]
-    if same and not any(_accepts(each, address) for each in same) and any(map(_is_loopback, same)):
+    if same and not any(accepts(each, address) for each in same) and any(map(_is_loopback, same)):
         where = enumeration([format_socket(each.address, port) for each in same])
         return f"endpoint {format_socket(address, port)} listens on loopback only", f"it listens on {where}"
     return None
@@ -32,9 +32,9 @@ def other_port(objects: Objects, listening: Listening) -> Iterator[Sighting]:
 
 
 def _not_there(address: Address, port: int, waiting: list[ListeningSocket]) -> tuple[str, str] | None:
-    if any(each.port == port and (_accepts(each, address) or _is_loopback(each)) for each in waiting):
+    if any(each.port == port and (accepts(each, address) or _is_loopback(each)) for each in waiting):
         return None
-    ports = sorted({each.port for each in waiting if _accepts(each, address)})
+    ports = sorted({each.port for each in waiting if accepts(each, address)})
     what = f"nothing listens at endpoint {format_socket(address, port)}"
     return what, f"its ports are {enumeration(list(map(str, ports)))}" if ports else "no socket listens"
 
@@ -59,7 +59,7 @@ def _found(objects: Objects, listening: Listening, check: _Check) -> Iterator[Si
                 yield Sighting(owner_text(service), result[0], (result[1],), sure=False)
 
 
-def _accepts(listener: ListeningSocket, address: Address) -> bool:
+def accepts(listener: ListeningSocket, address: Address) -> bool:
     """Whether a socket gets connections to an address. One for all IPv6 addresses also gets those of IPv4."""
     if not any(listener.address):
         return len(listener.address) == 16 or len(address) == 4

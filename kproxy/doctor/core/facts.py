@@ -147,6 +147,8 @@ class Facts(NamedTuple):
     """The MAC addresses of other hosts that have an address of this host's load balancer."""
     names: Seen[Names] = None
     certificates: Seen[tuple[Certificate, ...]] = None
+    programs: Seen[tuple[ListeningSocket, ...]] = None
+    """The waiting sockets of this host itself."""
     now: str = ""
     """The present time (RFC 3339, UTC)."""
     soon: str = ""

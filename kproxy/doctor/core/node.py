@@ -6,9 +6,22 @@ from collections.abc import Iterator, Mapping
 
 from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.configuration import NODE
+from kproxy.doctor.core.endpoints import accepts
 from kproxy.doctor.core.facts import Bridge, PathMTU, Routes, Tracking
 from kproxy.doctor.core.objects import Objects
-from kproxy.model import Address, Family, family_of, format_address
+from kproxy.kernel.netlink.core.route import ListeningSocket
+from kproxy.model import (
+    Address,
+    Family,
+    Frontend,
+    FrontendKind,
+    NamespacedName,
+    Protocol,
+    family_of,
+    format_address,
+    format_socket,
+    owner_text,
+)
 from kproxy.problems import enumeration
 from kproxy.reconcile.core.report import plural
 
@@ -85,6 +98,33 @@ def _unreachable(failures: Mapping[Address, str]) -> Iterator[str]:
         yield f"{format_address(address)}: {failures[address]}"
     if len(failures) > SHOWN:
         yield f"and {len(failures) - SHOWN} more"
+
+
+def taken_ports(objects: Objects, programs: tuple[ListeningSocket, ...]) -> Iterator[Sighting]:
+    """A program of this node listens on a port of the node that a Service has."""
+    losing: dict[tuple[NamespacedName, str], set[ListeningSocket]] = {}
+    for frontend in _of_node(objects):
+        taken = frontend.owner.service, f"{frontend.port}/{frontend.protocol}"
+        for each in programs:
+            same = each.port == frontend.port and each.protocol is frontend.protocol
+            if same and accepts(each, frontend.address):
+                losing.setdefault(taken, set()).add(each)
+    for (service, port), found in losing.items():
+        what = f"a program of this node listens on {port}, and the Service gets its connections"
+        where = sorted(format_socket(each.address, each.port) for each in found)
+        sure = any(each.protocol is Protocol.TCP for each in found)
+        yield Sighting(owner_text(service), what, (f"it listens on {enumeration(where)}",), sure)
+
+
+def _of_node(objects: Objects) -> Iterator[Frontend]:
+    """Yield the frontends that take a port of the node, except from a program that is an endpoint of them."""
+    own = frozenset(objects.snapshot.node.addresses)
+    for frontend in objects.snapshot.frontends:
+        if not (frontend.kind is FrontendKind.NODE_PORT or frontend.address in own):
+            continue
+        endpoints = {each for side in frontend.sides for each in side.endpoints}
+        if objects.concerns(frontend.owner.service) and not any((a, frontend.port) in endpoints for a in own):
+            yield frontend
 
 
 def no_hairpin(bridges: tuple[Bridge, ...], sysctls: Mapping[str, int]) -> Iterator[Sighting]:
