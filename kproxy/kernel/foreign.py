@@ -165,11 +165,10 @@ def _tests(netlink: Netlink, family: str, table: str, expressions: memoryview) -
     def ranges_of(name: str) -> Ranges | None:
         """Return what a set contains; None if it has too many elements."""
         body = string(NFTA_SET_ELEM_LIST_TABLE, table) + string(NFTA_SET_ELEM_LIST_SET, name)
-        found = [
-            element
-            for content in netlink.dump(NFT_MSG_GETSETELEM, family, body)
-            for element in listed_elements(content)
-        ]
+        found: list[memoryview] = []
+        for content in netlink.dump(NFT_MSG_GETSETELEM, family, body):  # to its end: the socket has no other
+            if len(found) <= MOST_RANGES:
+                found += listed_elements(content)
         return set_ranges(found) if len(found) <= MOST_RANGES else None
 
     return tuple(exemption_tests(expressions, ranges_of))

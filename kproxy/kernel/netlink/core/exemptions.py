@@ -13,12 +13,15 @@ from typing import TypeAlias
 from kproxy.kernel.netlink.core import constants
 from kproxy.kernel.netlink.core.codec import attributes, read_string
 from kproxy.kernel.netlink.core.constants import (
+    IFNAMSIZ,
     NFT_CMP_EQ,
     NFT_CMP_NEQ,
     NFT_LOOKUP_F_INV,
+    NFT_META_IIF,
     NFT_META_IIFNAME,
     NFT_META_L4PROTO,
     NFT_META_NFPROTO,
+    NFT_META_OIF,
     NFT_META_OIFNAME,
     NFT_PAYLOAD_NETWORK_HEADER,
     NFT_PAYLOAD_TRANSPORT_HEADER,
@@ -57,8 +60,9 @@ Data: TypeAlias = Mapping[int, memoryview]
 Ranges: TypeAlias = tuple[tuple[bytes, bytes], ...]
 HEADERS = {NFT_PAYLOAD_NETWORK_HEADER: NETWORK, NFT_PAYLOAD_TRANSPORT_HEADER: TRANSPORT}
 METAS = {NFT_META_L4PROTO: PROTOCOL, NFT_META_NFPROTO: FAMILY}
-INTERFACES = (NFT_META_IIFNAME, NFT_META_OIFNAME)
-LOOPBACK = b"lo"
+INTERFACES = (NFT_META_IIF, NFT_META_OIF, NFT_META_IIFNAME, NFT_META_OIFNAME)
+LOOPBACK = (b"lo".ljust(IFNAMSIZ, b"\0"), struct.pack("=I", 1))
+"""Its name and its number."""
 NEVER = ForeignTest(PROTOCOL, 0, b"\xff", ())
 """What no packet passes. Packets to Services do not pass the loopback interface."""
 MOST_BYTES = 64
@@ -144,7 +148,7 @@ def _compared(read: ForeignTest | None, operation: int, value: bytes) -> Iterato
     if read is None:
         return
     if read.place == INTERFACE:
-        if operation == NFT_CMP_EQ and value.rstrip(b"\0") == LOOPBACK:
+        if operation == NFT_CMP_EQ and value in LOOPBACK:
             yield NEVER
         return
     least, most = bytes(len(value)), b"\xff" * len(value)
