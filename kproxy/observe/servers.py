@@ -132,7 +132,7 @@ class Servers(RoundObserver):
     def round_started(self, services: int) -> None:
         """Count the changes of services."""
         if self._node is None:
-            self._first_services = services
+            self._first_services += services  # a first round that fails is repeated
         else:
             self.metrics.queued(services)
 
