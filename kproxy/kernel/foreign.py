@@ -24,8 +24,6 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_CHAIN_TABLE,
     NFTA_CMP_DATA,
     NFTA_DATA_VALUE,
-    NFTA_EXPR_DATA,
-    NFTA_EXPR_NAME,
     NFTA_HOOK_HOOKNUM,
     NFTA_HOOK_PRIORITY,
     NFTA_NAT_TYPE,
@@ -37,7 +35,14 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_XT_INFO,
     NFTA_XT_NAME,
 )
-from kproxy.kernel.netlink.core.exemptions import Ranges, exemption_tests, is_exemption, set_ranges
+from kproxy.kernel.netlink.core.exemptions import (
+    Data,
+    Ranges,
+    exemption_tests,
+    is_exemption,
+    read_expressions,
+    set_ranges,
+)
 from kproxy.kernel.netlink.socket import Netlink, listed_elements
 from kproxy.model import Family
 from kproxy.nft.foreign import Foreign, ForeignChain, ForeignExemption, ForeignTest, ForeignTranslation
@@ -110,7 +115,7 @@ def _chains(netlink: Netlink, family: str) -> Iterator[ForeignChain]:
         )
 
 
-def _rules(netlink: Netlink, family: str) -> Iterator[tuple[tuple[str, str], memoryview]]:
+def _rules(netlink: Netlink, family: str) -> Iterator[tuple[Key, memoryview]]:
     for content in netlink.dump(NFT_MSG_GETRULE, family):
         found = dict(attributes(content))
         key = read_string(found[NFTA_RULE_TABLE]), read_string(found[NFTA_RULE_CHAIN])
@@ -122,15 +127,13 @@ def _translates(expressions: memoryview) -> frozenset[bytes] | None:
     """Return the constants of a rule that translates destinations; None for other rules."""
     constants: set[bytes] = set()
     translates = False
-    for _, expression in attributes(expressions):
-        found = dict(attributes(expression))
-        name, data = read_string(found[NFTA_EXPR_NAME]), found.get(NFTA_EXPR_DATA, memoryview(b""))
-        translates |= _is_translation(name, dict(attributes(data)))
-        constants |= set(_constants(name, dict(attributes(data))))
+    for name, data in read_expressions(expressions):
+        translates |= _is_translation(name, data)
+        constants |= set(_constants(name, data))
     return frozenset(constants) if translates else None
 
 
-def _is_translation(name: str, data: dict[int, memoryview]) -> bool:
+def _is_translation(name: str, data: Data) -> bool:
     match name:
         case "nat":
             return int.from_bytes(data[NFTA_NAT_TYPE], "big") == NFT_NAT_DNAT
@@ -140,7 +143,7 @@ def _is_translation(name: str, data: dict[int, memoryview]) -> bool:
             return name == "redir"
 
 
-def _constants(name: str, data: dict[int, memoryview]) -> Iterator[bytes]:
+def _constants(name: str, data: Data) -> Iterator[bytes]:
     if name == "cmp":
         yield bytes(dict(attributes(data[NFTA_CMP_DATA])).get(NFTA_DATA_VALUE, b""))
     elif name == "match" and read_string(data[NFTA_XT_NAME]) in ("tcp", "udp"):

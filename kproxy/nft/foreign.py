@@ -78,11 +78,14 @@ class ForeignExemption(NamedTuple):
 
         If other tests are of unknown bytes, it must pass at least one of the headers.
         """
-        results = [(test.place, test.passes(packet)) for test in self.tests]
-        passed = [result for _, result in results]
-        if False in passed or None not in passed:
-            return False not in passed
-        return any(result and place in (NETWORK, TRANSPORT) for place, result in results)
+        has_unknown = passes_header = False
+        for test in self.tests:
+            result = test.passes(packet)
+            if result is False:
+                return False
+            has_unknown |= result is None
+            passes_header |= bool(result) and test.place in (NETWORK, TRANSPORT)
+        return passes_header or not has_unknown
 
 
 class Foreign(NamedTuple):

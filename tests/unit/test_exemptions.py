@@ -28,9 +28,6 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_CMP_OP,
     NFTA_CMP_SREG,
     NFTA_DATA_VALUE,
-    NFTA_EXPR_DATA,
-    NFTA_EXPR_NAME,
-    NFTA_LIST_ELEM,
     NFTA_LOOKUP_FLAGS,
     NFTA_LOOKUP_SET,
     NFTA_LOOKUP_SREG,
@@ -51,13 +48,10 @@ from kproxy.kernel.netlink.core.constants import (
     XT_CT_NOTRACK,
 )
 from kproxy.kernel.netlink.core.exemptions import NEVER, Ranges, exemption_tests, is_exemption, set_ranges
+from kproxy.kernel.netlink.core.expressions import expression
 from kproxy.nft.foreign import FAMILY, NETWORK, PROTOCOL, TRANSPORT, ForeignTest
 
 TCP, PORT, CLUSTER_IP, RANGE = b"\x06", b"\x00\x50", bytes([10, 96, 0, 1]), bytes([10, 96, 0, 0])
-
-
-def expression(name: str, *data: bytes) -> bytes:
-    return nested(NFTA_LIST_ELEM, string(NFTA_EXPR_NAME, name), nested(NFTA_EXPR_DATA, *data))
 
 
 def value(kind: int, data: bytes) -> bytes:

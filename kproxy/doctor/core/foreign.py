@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 
 from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.configuration import NODE
@@ -69,23 +69,27 @@ def other_translations(objects: Objects, foreign: Foreign) -> Iterator[Sighting]
 
 def untracked(objects: Objects, foreign: Foreign) -> Iterator[Sighting]:
     """A rule of another program exempts packets of a Service from connection tracking."""
-    for rule in foreign.exemptions:
-        if rule.first < CONNTRACK and (exempt := _exempt(objects, rule)):
+    rules = [rule for rule in foreign.exemptions if rule.first < CONNTRACK]
+    exempted = _exempted(objects, rules)
+    for index, rule in enumerate(rules):
+        if exempt := exempted.get(index):
             what = f"a rule of another program exempts packets of {exempt} from connection tracking"
             evidence = f"chain {rule.chain}: notrack, through priority {rule.first}"
             yield Sighting(owner_text(exempt.owner.service), what, (evidence,), sure=False)
 
 
-def _exempt(objects: Objects, rule: ForeignExemption) -> Frontend | None:
-    """Return a frontend in question whose packets a rule may exempt."""
-    own = frozenset(objects.snapshot.node.addresses)
+def _exempted(objects: Objects, rules: Sequence[ForeignExemption]) -> dict[int, Frontend]:
+    """Return the first frontend in question whose packets each rule may exempt, by the rule's index."""
+    own, found = frozenset(objects.snapshot.node.addresses), dict[int, Frontend]()
     for frontend in objects.snapshot.frontends:
-        if not objects.concerns(frontend.owner.service):
-            continue
-        reaches = rule.chain.family in (family_of(frontend.address), INET)
-        if reaches and any(map(rule.takes, _packets(frontend, own))):
-            return frontend
-    return None
+        if len(found) == len(rules):
+            break
+        if objects.concerns(frontend.owner.service):
+            packets, families = tuple(_packets(frontend, own)), (family_of(frontend.address), INET)
+            for index, rule in enumerate(rules):
+                if index not in found and rule.chain.family in families and any(map(rule.takes, packets)):
+                    found[index] = frontend
+    return found
 
 
 def _packets(frontend: Frontend, own: Container[Address]) -> Iterator[Packet]:

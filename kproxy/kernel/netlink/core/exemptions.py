@@ -71,12 +71,12 @@ MOST_BYTES = 64
 
 def is_exemption(expressions: memoryview) -> bool:
     """Whether a rule exempts packets from connection tracking."""
-    return any(
-        name == "notrack" or (name == "target" and _is_target(data)) for name, data in _each(expressions)
-    )
+    every = read_expressions(expressions)
+    return any(name == "notrack" or (name == "target" and _is_target(data)) for name, data in every)
 
 
-def _each(expressions: memoryview) -> Iterator[tuple[str, Data]]:
+def read_expressions(expressions: memoryview) -> Iterator[tuple[str, Data]]:
+    """Yield the name and the attributes of each expression of a rule."""
     for _, expression in attributes(expressions):
         found = dict(attributes(expression))
         yield read_string(found[NFTA_EXPR_NAME]), dict(attributes(found.get(NFTA_EXPR_DATA, memoryview(b""))))
@@ -93,7 +93,7 @@ def exemption_tests(
 ) -> Iterator[ForeignTest]:
     """Yield the tests of a rule. `ranges_of` returns what a set contains; None if that is unknown."""
     loaded: dict[int, ForeignTest] = {}
-    for name, data in _each(expressions):
+    for name, data in read_expressions(expressions):
         match name:
             case "payload" | "meta":
                 _load(loaded, name, data)
