@@ -20,8 +20,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
-from kproxy.control.client import ABOUT, ALL, NEXT, SOCKET, SocketPath
+from kproxy.control.client import ABOUT, ALL, NEXT, SOCKET
 from kproxy.intake.clients import Client, Clients
+from kproxy.intake.descriptors import ShortPath
 from kproxy.limits import SNAPSHOT_SECONDS
 from kproxy.problems import StateError
 from kproxy.show.snapshot import Snapshot, encode, snapshot_about
@@ -166,7 +167,7 @@ class Channel:
         self._directory = directory
         self._server = server
         self._clients = clients
-        self._place: SocketPath | None = None
+        self._place: ShortPath | None = None
         self._inode = 0
         self._accepting: asyncio.Task[None] | None = None
         self._listeners: list[socket.socket] = []
@@ -176,7 +177,7 @@ class Channel:
         """Create the socket, and accept clients. Raises StateError and HostError."""
         with ExitStack() as opened:
             try:
-                place = SocketPath(self._directory)
+                place = ShortPath(self._directory / SOCKET)
                 listener = _listen(opened.enter_context(place))
             except OSError as error:
                 raise _state_error(self._directory, error) from None

@@ -1,14 +1,10 @@
 """Asks a running kproxy for its snapshot, over the control socket (`channel.py`).
 
 It does not import asyncio, which would take a fifth of the time of such a command.
-
-Linux limits the path of a socket to 107 bytes. So that the state directory may have a longer path, a
-descriptor stands for it.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Collection, Iterator
@@ -17,10 +13,10 @@ from pathlib import Path
 from select import select
 from typing import BinaryIO
 
-from kproxy.intake.descriptors import path_of
+from kproxy.intake.descriptors import ShortPath
 from kproxy.intake.reading import read_up_to
 from kproxy.limits import SNAPSHOT_SECONDS
-from kproxy.problems import ForbiddenError, HostError, KproxyError
+from kproxy.problems import ForbiddenError, KproxyError
 from kproxy.show.snapshot import Snapshot, decode
 
 SOCKET = "kproxy.sock"
@@ -29,25 +25,6 @@ MIN_PAUSE = 1.0
 """The minimum number of seconds between two snapshots of a watcher."""
 PAUSE_FACTOR = 5
 """A watcher pauses at least this many times as long as a snapshot took, so large ones are sent less often."""
-
-
-class SocketPath:
-    """A short path of the socket, which is valid while this object is open."""
-
-    def __init__(self, directory: Path) -> None:
-        """Open the directory. Raises OSError, and HostError without /proc."""
-        self._descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-        try:
-            self.path = Path(path_of(self._descriptor), SOCKET)
-        except HostError:
-            os.close(self._descriptor)
-            raise
-
-    def __enter__(self) -> Path:
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
 
 
 def fetch(
@@ -104,7 +81,7 @@ def _connected(directory: Path, timeout: float) -> Iterator[socket.socket]:
     """Return a connection to the socket. Errors of the connection are raised as KproxyError."""
     path = directory / SOCKET
     try:
-        with SocketPath(directory) as short, socket.socket(socket.AF_UNIX) as connection:
+        with ShortPath(directory / SOCKET) as short, socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout)
             connection.connect(str(short))
             yield connection

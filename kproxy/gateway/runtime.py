@@ -6,7 +6,6 @@ of their end that no text could contain. A connection costs about 0.1 ms.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from kproxy.gateway.core import replies
 from kproxy.gateway.core.configuration import Configuration
 from kproxy.gateway.core.plan import Command, Plan, Running, map_commands, unwanted_lines
-from kproxy.intake.descriptors import path_of
+from kproxy.intake.descriptors import ShortPath
 from kproxy.limits import GATEWAY_REPLY, GATEWAY_SECONDS
 from kproxy.printable import printable
 from kproxy.problems import KproxyError
@@ -125,14 +124,12 @@ def unexpected(request: str, reply: str) -> KproxyError:
 
 def connected(path: Path) -> socket.socket:
     """Return a connection to a socket. The path may be longer than the 107 bytes of an address."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        connection.settimeout(GATEWAY_SECONDS)
-        connection.connect(f"{path_of(folder)}/{path.name}")
-    except OSError:
-        connection.close()
-        raise
-    finally:
-        os.close(folder)
+    with ShortPath(path) as short:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(GATEWAY_SECONDS)
+            connection.connect(str(short))
+        except OSError:
+            connection.close()
+            raise
     return connection
