@@ -8,12 +8,12 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from bench.manifests import manifests
+from bench.process import memory_of
 from bench.samples import samples
 from kproxy.sources.cluster.core.cache import Cache
 from kproxy.sources.cluster.core.formats import Format, Json, ProtobufFormat
@@ -50,11 +50,6 @@ def in_both_formats(resource: ApiResource, items: list[Any]) -> tuple[Sent, Sent
     )
 
 
-def resident() -> float:
-    """Return the resident memory of this process in megabytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
-
-
 def main() -> None:
     """Print a line for each kind and format."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
@@ -70,14 +65,15 @@ def measure(resource: ApiResource, sent: Sent) -> None:
     """Print what it costs to receive a list, and then each event."""
     cache = Cache()
     gc.collect()
-    before, begun = resident(), time.process_time()
+    before, begun = memory_of(), time.process_time()
     for page in sent.pages:
         for change in sent.form.read_page(resource, page)[1]:
             cache.apply(change)
     seconds, size = time.process_time() - begun, sum(map(len, sent.pages)) / 1e6
+    grown = (memory_of() - before) / 1e6
     print(
         f"{len(sent.events)} {resource.kind}s, {size:.0f} MB of {sent.name}: {seconds:.2f} s of CPU, "
-        f"{resident() - before:.0f} MB; {watch(resource, sent, cache):.0f} µs for each event of a watch"
+        f"{grown:.0f} MB; {watch(resource, sent, cache):.0f} µs for each event of a watch"
     )
 
 

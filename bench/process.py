@@ -67,14 +67,20 @@ def output(*command: str, cwd: Path | None = None) -> str:
 
 
 def until(
-    holds: Callable[[], bool], explain: Callable[[], str], patience: float, pause: float = 0.002
+    holds: Callable[[], bool],
+    explain: Callable[[], str],
+    patience: float,
+    pause: float = 0.002,
+    check: Callable[[], None] = lambda: None,
 ) -> float:
     """Wait until a condition is true. Returns the time (time.monotonic).
 
-    Raises Failed with what `explain` returns if the condition is false after `patience` seconds.
+    Raises Failed with what `explain` returns if the condition is false after `patience` seconds. `check`
+    raises Failed if there is nothing to wait for.
     """
     end = time.monotonic() + patience
     while not holds():
+        check()
         if time.monotonic() > end:
             raise Failed(explain())
         time.sleep(pause)

@@ -117,15 +117,8 @@ class Probe:
 
         `check` raises Failed if there is nothing to wait for.
         """
-
-        def is_so() -> bool:
-            if self.has() is present:
-                return True
-            check()
-            return False
-
         outcome = f"the element {'does not appear' if present else 'stays'} in the kernel"
-        return until(is_so, lambda: outcome, PATIENCE, PAUSE)
+        return until(lambda: self.has() is present, lambda: outcome, PATIENCE, PAUSE, check)
 
     def close(self) -> None:
         """Close the socket."""

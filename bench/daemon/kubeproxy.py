@@ -7,7 +7,6 @@ kproxy's map `services`, and for each Service a chain with an anonymous map of i
 from __future__ import annotations
 
 import re
-import resource
 import subprocess
 import threading
 import time
@@ -18,7 +17,7 @@ from urllib.request import urlopen
 
 from bench.daemon.kernel import PATIENCE, Probe
 from bench.daemon.subject import METRICS, NODE, Subject
-from bench.process import CHILDREN, STIME, ticks_of, until
+from bench.process import CHILDREN, STIME, memory_of, ticks_of, until
 from bench.samples import CLUSTER_CIDR
 
 TABLE, SERVICES = "kube-proxy", "service-ips"
@@ -29,7 +28,6 @@ PAUSE = 0.05
 """Seconds between two looks at its metrics."""
 SAMPLE = 0.02
 """Seconds between two looks at the memory."""
-PAGE = resource.getpagesize()
 
 
 def probe(frontend: bytes) -> Probe:
@@ -67,14 +65,8 @@ class KubeProxy(Subject):
 
     def ready(self) -> float:
         """Wait until it has written all rules once. Returns the time (time.monotonic)."""
-
-        def synced() -> bool:
-            self.check_alive()
-            return self._synced()
-
-        return until(
-            synced, lambda: "kube-proxy does not report that it has written its rules", PATIENCE, PAUSE
-        )
+        outcome = "kube-proxy does not report that it has written its rules"
+        return until(self._synced, lambda: outcome, PATIENCE, PAUSE, self.check_alive)
 
     def cpu(self) -> float:
         return super().cpu() + sum(ticks_of(self.pid)[CHILDREN])
@@ -96,7 +88,7 @@ class KubeProxy(Subject):
         while self.process.returncode is None:
             with suppress(OSError):  # a process has ended
                 children = " ".join(file.read_text() for file in tasks.glob("*/children")).split()
-                resident = sum(map(_resident, [str(self.pid), *filter(_is_nft, children)]))
+                resident = sum(map(memory_of, [str(self.pid), *filter(_is_nft, children)]))
                 self._together = max(self._together, resident)
             time.sleep(SAMPLE)
 
@@ -104,10 +96,6 @@ class KubeProxy(Subject):
 def _is_nft(process: str) -> bool:
     """Return whether a child process is nft already. Before, it shares the memory of kube-proxy."""
     return Path(f"/proc/{process}/comm").read_text() == "nft\n"
-
-
-def _resident(process: str) -> int:
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
 
 
 @contextmanager

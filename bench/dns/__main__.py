@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from bench.arguments import Arguments
 from bench.dns.changes import Changes, in_memory, replacing, write
-from bench.process import cpu_of, exits_with_status, memory_of, until
+from bench.process import Failed, cpu_of, exits_with_status, memory_of, until
 
 SERVICES = (10, 10_000)
 ENDPOINTS = (3, 5_000)
@@ -92,12 +92,21 @@ def questions(count: int, seed: int = 1) -> Iterator[str]:
 def running(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server, and wait until it answers."""
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+
+        def logged() -> str:
+            return (folder / "log").read_text()[-500:]
+
+        def check_alive() -> None:
+            if process.poll() is not None:
+                raise Failed(f"{command[0]} has ended: {logged()}")
+
         try:
             ask = ["dig", "@127.0.0.1", "-p", PORT, "+tries=1", "+time=1", "web-1.default.svc.cluster.local"]
             until(
                 lambda: b"status: NOERROR" in subprocess.run(ask, capture_output=True, check=False).stdout,
-                lambda: f"{command[0]} does not answer: {(folder / 'log').read_text()[-500:]}",
+                lambda: f"{command[0]} does not answer: {logged()}",
                 READY_SECONDS,
+                check=check_alive,
             )
             yield process
         finally:

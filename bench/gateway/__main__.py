@@ -105,14 +105,17 @@ class Gateway:
         begun = self._log.stat().st_size
         new.rename(self._folder / "manifests" / f"{name}.json")
         until(
-            lambda: self.process.poll() is not None or bool(DONE.search(self._logged(begun))),
+            lambda: bool(DONE.search(self._logged(begun))),
             lambda: f"kproxy run: {self._logged(0)[-1000:]}",
             PATIENCE,
             0.01,
+            self._check_alive,
         )
-        if found := DONE.search(self._logged(begun)):
-            return float(found[1])
-        raise Failed(f"kproxy run ended: {self._logged(0)[-1000:]}")
+        return float(DONE.findall(self._logged(begun))[0])
+
+    def _check_alive(self) -> None:
+        if self.process.poll() is not None:
+            raise Failed(f"kproxy run ended: {self._logged(0)[-1000:]}")
 
     def haproxy(self) -> int:
         """Return the number of HAProxy's process."""

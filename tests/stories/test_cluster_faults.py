@@ -11,6 +11,7 @@ from typing import TypeVar
 import pytest
 from netns_lab.lab import Lab
 
+from bench.process import cpu_of
 from tests.apiserver.faults import Answer, Reset, Trickle
 from tests.stories.doubled import Double, DoubleStory
 from tests.stories.following import ClusterStory, Follow
@@ -330,9 +331,9 @@ def test_a_server_that_is_unreachable_at_the_start(lab: Lab, following: Follow) 
         story.running.start(wait=False)
         eventually(lambda: "cannot use the API server" in story.running.logged(), story.running.logged)
         before = story.running.kproxy.generation()
-        used = cpu_seconds(story.running.process.pid)
+        used = cpu_of(story.running.process.pid)
         time.sleep(1.5)  # more than a sync period
-        assert cpu_seconds(story.running.process.pid) - used < 0.5
+        assert cpu_of(story.running.process.pid) - used < 0.5
         assert story.running.kproxy.generation() == before
         assert story.answering() == set(PODS)
         # Objects change meanwhile. The changes are programmed when the server is reachable again.
@@ -420,20 +421,14 @@ def test_tokens_are_rotated(lab: Lab, owning: Follow) -> None:
         assert story.answering() == {"pod-2"}
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has used so far, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
 def test_an_unreachable_server_costs_no_cpu(lab: Lab, following: Follow) -> None:
     with following(service(), *slices(lab, PODS), flags=(*EDITABLE, "--sync-period", "1s")) as story:
         story.converges()
         story.network.close()
         time.sleep(1.2)
-        used = cpu_seconds(story.running.process.pid)
+        used = cpu_of(story.running.process.pid)
         story.running.kproxy.nft(f"delete element ip kproxy cluster-ips {{ {SERVICE_IP[4]} }}")
         time.sleep(2)
-        assert cpu_seconds(story.running.process.pid) - used < 1
+        assert cpu_of(story.running.process.pid) - used < 1
         story.network.open()
         story.converges()
